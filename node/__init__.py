@@ -1,0 +1,1 @@
+"""The desktop node: store, folder engine, account, local API, CLI, and the composition of all the parts."""

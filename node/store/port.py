@@ -1,0 +1,110 @@
+"""The store port and `Staging`, a write batch that can be read through.
+
+One owner at a time: a `Staging` is used from the trio thread only, and nothing awaits between its first change and
+its commit, so every batch holds whole decisions and a crash leaves the store before or after one, never between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, get_args
+
+Column = Literal["log", "doc", "index", "local", "chunk", "meta"]
+COLUMNS: tuple[Column, ...] = get_args(Column)
+
+Op = tuple[Column, bytes, bytes | None]
+"""(column, key, value); a value of None deletes the key."""
+
+
+class StoreDamaged(Exception):
+    """The store cannot be read or written as it was left: a file of it is damaged or gone."""
+
+
+class StoreFull(Exception):
+    """The disk that holds the store is full; nothing of the batch was written."""
+
+
+class Store(Protocol):
+    """Ordered bytes to bytes, by column. Every method raises StoreDamaged; `write` also StoreFull."""
+
+    def get(self, column: Column, key: bytes) -> bytes | None:
+        """Return the value, or None."""
+        ...
+
+    def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, value) of all keys that start with `prefix`, in byte order."""
+        ...
+
+    def write(self, ops: Sequence[Op], *, sync: bool) -> None:
+        """Apply all of `ops` or none. With `sync` they are on disk when it returns."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release; the store cannot be used afterwards."""
+        ...
+
+
+class Staging:
+    """Changes gathered over a `Store`, visible at once through `get` and `scan`, written by `commit`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._changes: dict[Column, dict[bytes, bytes | None]] = {column: {} for column in COLUMNS}
+
+    def get(self, column: Column, key: bytes) -> bytes | None:
+        """Return the value as it will be after the commit, or None."""
+        changes = self._changes[column]
+        if key in changes:
+            return changes[key]
+        return self.store.get(column, key)
+
+    def put(self, column: Column, key: bytes, value: bytes) -> None:
+        """Set `key` at the next commit."""
+        self._changes[column][key] = value
+
+    def delete(self, column: Column, key: bytes) -> None:
+        """Remove `key` at the next commit; no error when it is absent."""
+        self._changes[column][key] = None
+
+    def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, value) as they will be after the commit, in byte order."""
+        changes = self._changes[column]
+        staged = sorted((k, v) for k, v in changes.items() if k.startswith(prefix)) if changes else []
+        if not staged:
+            yield from self.store.scan(column, prefix)
+            return
+        yield from _merged(self.store.scan(column, prefix), staged)
+
+    def commit(self, *, sync: bool = True) -> None:
+        """Write all changes as one batch, or none of them. After an error the changes are dropped."""
+        ops: list[Op] = [(column, k, v) for column, changes in self._changes.items() for k, v in changes.items()]
+        self.discard()
+        if ops:
+            self.store.write(ops, sync=sync)
+
+    def discard(self) -> None:
+        """Forget all changes since the last commit."""
+        for changes in self._changes.values():
+            changes.clear()
+
+
+def _merged(
+    stored: Iterator[tuple[bytes, bytes]], staged: list[tuple[bytes, bytes | None]]
+) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    for key, value in stored:
+        while at < len(staged) and staged[at][0] < key:
+            fresh = staged[at]
+            at += 1
+            if fresh[1] is not None:
+                yield fresh[0], fresh[1]
+        if at < len(staged) and staged[at][0] == key:
+            fresh = staged[at]
+            at += 1
+            if fresh[1] is not None:
+                yield fresh[0], fresh[1]
+            continue
+        yield key, value
+    for name, fresh_value in staged[at:]:
+        if fresh_value is not None:
+            yield name, fresh_value

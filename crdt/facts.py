@@ -1,0 +1,141 @@
+"""Facts as bytes: CBOR arrays, checked field by field, because they may come from another implementation.
+
+    version  = [0, id, [replaced ids], lamport, device, time_ms, content]
+    location = [1, id, [replaced ids], lamport, device, time_ms, parent, name, kind]    kind: 0 file, 1 dir
+    content  = null (deleted) | [0, size, mode, mtime_ns, chunks] | [1, target] | [2, mode]
+
+Names and link targets are byte strings: the file system's own bytes, which need not be UTF-8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+
+from shoal.crdt.model import (
+    CHUNK_REF_SIZE,
+    Content,
+    DeviceId,
+    DirContent,
+    Fact,
+    FactId,
+    FileContent,
+    Kind,
+    LinkContent,
+    Location,
+    NodeId,
+    Version,
+)
+
+FACT_ID_SIZE = 12
+MAX_REPLACES = 10_000
+MAX_NAME = 255
+MAX_TARGET = 4096
+KINDS: tuple[Kind, ...] = ("file", "dir")
+
+
+class MalformedFact(Exception):
+    """The bytes are not a fact that any Shoal would write."""
+
+
+def name_error(name: str) -> str | None:
+    """Return why `name` cannot be a node's name, or None when it can."""
+    raw = name.encode("utf-8", "surrogateescape")
+    if not raw or name in (".", ".."):
+        return "it is empty or a dot name"
+    if b"/" in raw or b"\0" in raw:
+        return "it holds a slash or a NUL"
+    if len(raw) > MAX_NAME:
+        return f"it is longer than {MAX_NAME} bytes"
+    return None
+
+
+def encode_fact(fact: Fact) -> bytes:
+    """Return the fact's bytes."""
+    common = [fact.id, list(fact.replaces), fact.lamport, fact.device, fact.time_ms]
+    if isinstance(fact, Version):
+        return cbor2.dumps([0, *common, _content_fields(fact.content)])
+    return cbor2.dumps([1, *common, fact.parent, _raw(fact.name), KINDS.index(fact.kind)])
+
+
+def decode_fact(data: bytes) -> Fact:
+    """Read a fact. Raises MalformedFact."""
+    try:
+        fields = cbor2.loads(data)
+        tag, fact_id, replaces, lamport, device, time_ms, *rest = fields
+        common = (
+            FactId(_bytes(fact_id, FACT_ID_SIZE)),
+            tuple(FactId(_bytes(r, FACT_ID_SIZE)) for r in replaces[: MAX_REPLACES + 1]),
+            _number(lamport),
+            DeviceId(_bytes(device, 32)),
+            _number(time_ms),
+        )
+        if len(common[1]) > MAX_REPLACES:
+            raise MalformedFact("it replaces too many others")
+        if tag == 0:
+            (content,) = rest
+            return Version(*common, _content(content))
+        if tag != 1:
+            raise MalformedFact(f"unknown kind of fact {tag!r}")
+        parent, raw, kind = rest
+        name = _text(raw, MAX_NAME)
+        if name_error(name) is not None:
+            raise MalformedFact(f"unfit name: {name_error(name)}")
+        return Location(*common, NodeId(_bytes(parent, 16)), name, KINDS[_number(kind)])
+    except MalformedFact:
+        raise
+    except Exception as error:
+        raise MalformedFact("not a fact") from error
+
+
+def _content_fields(content: Content | None) -> list[Any] | None:
+    match content:
+        case None:
+            return None
+        case FileContent(size, mode, mtime_ns, chunks):
+            return [0, size, mode, mtime_ns, chunks]
+        case LinkContent(target):
+            return [1, _raw(target)]
+        case DirContent(mode):
+            return [2, mode]
+
+
+def _content(fields: Any) -> Content | None:
+    match fields:
+        case None:
+            return None
+        case [0, size, mode, mtime_ns, bytes(chunks)]:
+            if type(mtime_ns) is not int or abs(mtime_ns) >= 1 << 63:
+                raise MalformedFact("unfit time")
+            found = FileContent(_number(size), _number(mode) & 0o7777, mtime_ns, chunks)
+            if len(chunks) % CHUNK_REF_SIZE or sum(length for _, length in found.refs()) != size:
+                raise MalformedFact("the chunks do not add up to the size")
+            return found
+        case [1, target]:
+            return LinkContent(_text(target, MAX_TARGET))
+        case [2, mode]:
+            return DirContent(_number(mode) & 0o7777)
+    raise MalformedFact("unknown kind of content")
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(value: Any, limit: int) -> str:
+    if not isinstance(value, bytes) or not 0 < len(value) <= limit or b"\0" in value:
+        raise MalformedFact("unfit text")
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _bytes(value: Any, size: int) -> bytes:
+    if not isinstance(value, bytes) or len(value) != size:
+        raise MalformedFact(f"{size} bytes expected")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise MalformedFact("a number from 0 expected")
+    return value

@@ -1,0 +1,86 @@
+"""Keys: a device's signing key, the keys derived from a folder's secret, and sealing.
+
+Sealing is XChaCha20-Poly1305 (IETF), with a random 24-byte nonce in front of the ciphertext. Keys for different uses
+are derived with BLAKE3's derive_key, whose context strings are the constants below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import blake3
+import nacl.bindings
+import nacl.exceptions
+import nacl.utils
+from nacl.signing import SigningKey, VerifyKey
+
+from shoal.crdt.model import DeviceId
+
+LOG_CONTEXT = "shoal 2026-11 folder log key"
+CONTENT_CONTEXT = "shoal 2026-11 folder content key"
+DISCOVERY_CONTEXT = "shoal 2026-11 folder discovery key"
+NONCE_SIZE = 24
+TAG_SIZE = 16
+
+
+class Unsealable(Exception):
+    """The ciphertext was not made with this key and context, or was changed since."""
+
+
+class DeviceKey:
+    """A device's Ed25519 key. `id` is its public half, and the device's name on the network."""
+
+    def __init__(self, seed: bytes) -> None:
+        """`seed`: 32 secret bytes."""
+        self.seed = seed
+        self._signing = SigningKey(seed)
+        self.id = DeviceId(bytes(self._signing.verify_key))
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte signature over `data`."""
+        return bytes(self._signing.sign(data).signature)
+
+
+def verify_signature(device: bytes, data: bytes, signature: bytes) -> bool:
+    """Return whether `signature` is the device's over `data`; False for anything malformed."""
+    try:
+        VerifyKey(device).verify(data, signature)
+    except (nacl.exceptions.CryptoError, TypeError, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class FolderKeys:
+    """What a folder's members derive from its secret of one epoch."""
+
+    log: bytes = field(repr=False)
+    content: bytes = field(repr=False)
+    discovery: bytes = field(repr=False)
+
+    @classmethod
+    def from_secret(cls, secret: bytes, epoch: int = 0) -> FolderKeys:
+        """`secret`: 32 bytes. The content key is the same in all epochs, so that chunk ids stay what they are."""
+
+        def derive(context: str, material: bytes) -> bytes:
+            return blake3.blake3(material, derive_key_context=context).digest()
+
+        dated = secret + epoch.to_bytes(8)
+        return cls(derive(LOG_CONTEXT, dated), derive(CONTENT_CONTEXT, secret), derive(DISCOVERY_CONTEXT, dated))
+
+
+def seal(key: bytes, plain: bytes, context: bytes) -> bytes:
+    """Encrypt `plain`, bound to `context`; 40 bytes longer."""
+    nonce = nacl.utils.random(NONCE_SIZE)
+    return nonce + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, context, nonce, key)
+
+
+def open_sealed(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    """Return what was sealed. Raises Unsealable."""
+    if len(sealed) < NONCE_SIZE + TAG_SIZE:
+        raise Unsealable("too short")
+    nonce, box = sealed[:NONCE_SIZE], sealed[NONCE_SIZE:]
+    try:
+        return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(box, context, nonce, key)
+    except (nacl.exceptions.CryptoError, TypeError, ValueError) as error:
+        raise Unsealable("wrong key, or changed on the way") from error

@@ -1,0 +1,223 @@
+"""The tree that a set of facts means. Every rule is a function of the set, so replicas with the same facts agree.
+
+- Place: see `placement`. A node whose parent is not known yet is not shown until it is.
+- Life: a node lives while a head that is no deletion stands, a folder also while a child lives.
+- Content: of the heads that are no deletion the greatest (lamport, device, id) holds the name; others that differ
+  from it in content are shown as conflict copies. Folders never conflict.
+- Names: of live siblings with one name, folders come before files, then the earliest location keeps the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from shoal.crdt.ids import copy_id
+from shoal.crdt.model import ROOT, Content, DeviceId, Fact, FactId, FileContent, Location, NodeId, NodeView, Version
+from shoal.crdt.naming import conflict_name, copy_name
+from shoal.crdt.placement import Placement, candidates, order
+from shoal.crdt.tree_index import NodeRecord, TreeIndex
+
+
+def version_order(version: Version) -> tuple[int, DeviceId, FactId]:
+    """Return what competing versions are compared by."""
+    return version.lamport, version.device, version.id
+
+
+def same_content(one: Content | None, other: Content | None) -> bool:
+    """Return whether two contents are no conflict: equal, or files that differ in mode or time alone."""
+    if isinstance(one, FileContent) and isinstance(other, FileContent):
+        return one.size == other.size and one.chunks == other.chunks
+    return one == other
+
+
+class Tree:
+    """The tree over an index. Cost follows what changed and the depth, not the size of the tree."""
+
+    def __init__(self, index: TreeIndex) -> None:
+        self.index = index
+
+    def apply(self, facts: Iterable[tuple[NodeId, Fact]]) -> set[NodeId]:
+        """Take facts, each once, in any order; return the nodes whose view may have changed."""
+        fresh: dict[NodeId, NodeRecord] = {}
+        moved: set[NodeId] = set()
+        for node, fact in facts:
+            record = fresh.get(node) or self.index.get(node) or NodeRecord(node)
+            if isinstance(fact, Location):
+                fresh[node] = replace(record, locations=(*record.locations, fact), kind=fact.kind)
+                moved.add(node)
+            else:
+                fresh[node] = _with_version(record, fact)
+        changed = set(fresh)
+        was = {node: self.index.get(node) for node in fresh}
+        groups = self._place(fresh, moved, was)
+        for record in fresh.values():
+            self.index.put(record)
+        for node in moved:
+            if (old := was.get(node)) is None or old.parent is None:
+                changed |= self._below(node)  # they waited for their parent
+        parents = {place.parent for record in (*fresh.values(), *was.values()) if (place := record) and place.parent}
+        changed |= self._revive({*fresh, *parents}, groups)
+        changed |= self._rename(groups)
+        for node in changed:
+            if (now := self.index.get(node)) is not None:
+                for loser in self._losers(now):
+                    self.index.set_owner(copy_id(node, loser.id), node)
+        return changed
+
+    def view(self, node: NodeId) -> NodeView | None:
+        """Return the node as it is shown; None when it is dead or has no known place."""
+        record = self.index.get(node)
+        if record is None:
+            return self._copy_view(node)
+        if not self._shown(record):
+            return None
+        return self._view(record)
+
+    def copies(self, node: NodeId) -> list[NodeView]:
+        """Return the conflict copies of a node, best first."""
+        view = self.view(node)
+        return [_copy(view, loser) for loser in view.conflicts] if view is not None else []
+
+    def children(self, parent: NodeId) -> list[NodeView]:
+        """Return all live children of a folder, conflict copies included."""
+        above = self.index.get(parent)
+        if parent != ROOT and (above is None or not self._shown(above)):
+            return []
+        found = []
+        for node in self.index.children(parent):
+            record = self.index.get(node)
+            if record is not None and record.live:
+                view = self._view(record)
+                found.append(view)
+                found.extend(_copy(view, loser) for loser in view.conflicts)
+        return found
+
+    def _place(
+        self, fresh: dict[NodeId, NodeRecord], moved: set[NodeId], was: dict[NodeId, NodeRecord | None]
+    ) -> set[tuple[NodeId, str]]:
+        groups: set[tuple[NodeId, str]] = set()
+        if moved:
+            displaced = self.index.displaced()
+            placement = Placement(self.index, fresh)
+            self.index.set_displaced(placement.settle([*moved, *displaced]))
+            for node, (parent, name) in placement.places.items():
+                record = fresh.get(node) or self.index.get(node)
+                assert record is not None
+                if node not in was:
+                    was[node] = record
+                groups.add((parent, name))  # also where only the location's order changed: it decides between twins
+                if (record.parent, record.name) != (parent, name):
+                    if record.parent is not None:
+                        groups.add((record.parent, record.name))
+                    record = replace(record, parent=parent, name=name)
+                fresh[node] = replace(record, kind=candidates(record)[0].kind)
+        return groups
+
+    def _revive(self, nodes: set[NodeId], groups: set[tuple[NodeId, str]]) -> set[NodeId]:
+        """Settle who lives, upwards from `nodes`; add the name groups it touches to `groups`."""
+        changed = set()
+        queue = list(nodes)
+        queued = set(queue)
+        while queue:
+            node = queue.pop()
+            queued.discard(node)
+            record = self.index.get(node)
+            if record is None:
+                continue
+            live = any(head.content is not None for head in record.heads) or (
+                record.kind == "dir" and self._has_live_child(node)
+            )
+            if live == record.live:
+                continue
+            changed.add(node)
+            self.index.put(replace(record, live=live))
+            if record.parent is not None:
+                groups.add((record.parent, record.name))
+                if record.parent not in queued:
+                    queued.add(record.parent)
+                    queue.insert(0, record.parent)
+        return changed
+
+    def _has_live_child(self, node: NodeId) -> bool:
+        return any((child := self.index.get(kid)) is not None and child.live for kid in self.index.children(node))
+
+    def _rename(self, groups: set[tuple[NodeId, str]]) -> set[NodeId]:
+        changed = set()
+        for parent, name in groups:
+            twins = [r for node in self.index.named(parent, name) if (r := self.index.get(node)) is not None and r.live]
+            twins.sort(key=lambda twin: (twin.kind != "dir", order(candidates(twin)[0])))
+            for place, twin in enumerate(twins):
+                shown = name if place == 0 else conflict_name(name, twin.id.hex()[:12])
+                if shown != twin.shown:
+                    self.index.put(replace(twin, shown=shown))
+                    changed.add(twin.id)
+        return changed
+
+    def _below(self, node: NodeId) -> set[NodeId]:
+        found: set[NodeId] = set()
+        queue = [node]
+        while queue:
+            for child in self.index.children(queue.pop()):
+                if child not in found:
+                    found.add(child)
+                    queue.append(child)
+        return found
+
+    def _shown(self, record: NodeRecord) -> bool:
+        above: NodeRecord | None = record
+        while above is not None:
+            if above.parent is None or not above.live:
+                return False
+            if above.parent == ROOT:
+                return True
+            above = self.index.get(above.parent)
+            if above is not None and above.kind != "dir":
+                return False
+        return False
+
+    def _losers(self, record: NodeRecord) -> list[Version]:
+        if record.kind == "dir" or len(record.heads) < 2:
+            return []
+        standing = sorted((h for h in record.heads if h.content is not None), key=version_order, reverse=True)
+        losers: list[Version] = []
+        for head in standing:
+            if not any(same_content(head.content, seen.content) for seen in (standing[0], *losers)):
+                losers.append(head)
+        return losers
+
+    def _view(self, record: NodeRecord) -> NodeView:
+        assert record.parent is not None
+        standing = [head for head in record.heads if head.content is not None]
+        # A folder that lives only by its children shows its last state, deleted or not.
+        winner = max(standing or record.heads, key=version_order, default=None)
+        if winner is None:
+            winner = Version(FactId(bytes(12)), (), 0, DeviceId(bytes(32)), 0, None)
+        heads = tuple(sorted(head.id for head in record.heads))
+        place = candidates(record)[0].id
+        conflicts = tuple(self._losers(record))
+        return NodeView(record.id, record.parent, record.shown, record.kind, winner, heads, place, conflicts)
+
+    def _copy_view(self, copy: NodeId) -> NodeView | None:
+        owner = self.index.owner(copy)
+        if owner is None:
+            return None
+        return next((view for view in self.copies(owner) if view.id == copy), None)
+
+
+def _with_version(record: NodeRecord, version: Version) -> NodeRecord:
+    replaced = set(version.replaces)
+    known = {head.id for head in record.heads}
+    unseen = record.unseen | (replaced - known)
+    heads = tuple(head for head in record.heads if head.id not in replaced)
+    if version.id in unseen:
+        unseen -= {version.id}
+    else:
+        heads = (*heads, version)
+    return replace(record, heads=heads, unseen=frozenset(unseen))
+
+
+def _copy(owner: NodeView, loser: Version) -> NodeView:
+    node = copy_id(owner.id, loser.id)
+    name = copy_name(owner.name, loser.time_ms, node.hex()[:8])
+    return NodeView(node, owner.parent, name, "file", loser, (loser.id,), owner.location, (), owner.id)

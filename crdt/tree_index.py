@@ -1,0 +1,141 @@
+"""What the tree keeps of each node, and the port to where it keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import cbor2
+
+from shoal.crdt.facts import decode_fact, encode_fact
+from shoal.crdt.model import FactId, Kind, Location, NodeId, Version
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One node: the facts that still matter, and where the tree has put it.
+
+    `unseen`: ids that a known fact replaces while they themselves have not arrived; they will not become heads.
+    `parent` and `name` are the effective place (None while no location is known); `shown` is the name after twins among
+    siblings were told apart; `live`: shown at all, as far as the node itself and its descendants decide.
+    """
+
+    id: NodeId
+    locations: tuple[Location, ...] = ()
+    heads: tuple[Version, ...] = ()
+    unseen: frozenset[FactId] = frozenset()
+    parent: NodeId | None = None
+    name: str = ""
+    kind: Kind = "file"
+    live: bool = False
+    shown: str = ""
+
+
+class TreeIndex(Protocol):
+    """Where node records are kept. `children` and `named` follow from the records that were put."""
+
+    def get(self, node: NodeId) -> NodeRecord | None:
+        """Return the node's record, or None."""
+        ...
+
+    def put(self, record: NodeRecord) -> None:
+        """Store the record in place of the one with its id."""
+        ...
+
+    def children(self, parent: NodeId) -> Iterable[NodeId]:
+        """Yield every node, live or dead, whose effective parent is this one."""
+        ...
+
+    def named(self, parent: NodeId, name: str) -> Iterable[NodeId]:
+        """Yield those of the children whose effective own name is `name`."""
+        ...
+
+    def displaced(self) -> set[NodeId]:
+        """Return the nodes that a cycle keeps from their winning location."""
+        ...
+
+    def set_displaced(self, nodes: set[NodeId]) -> None:
+        """Replace the set that `displaced` returns."""
+        ...
+
+    def owner(self, copy: NodeId) -> NodeId | None:
+        """Return the node whose losing head is shown under this id, if that was ever so."""
+        ...
+
+    def set_owner(self, copy: NodeId, owner: NodeId) -> None:
+        """Remember that `copy` shows a losing head of `owner`."""
+        ...
+
+
+def encode_record(record: NodeRecord) -> bytes:
+    """Return the record's bytes, for storage."""
+    return cbor2.dumps(
+        [
+            [encode_fact(fact) for fact in record.locations],
+            [encode_fact(fact) for fact in record.heads],
+            sorted(record.unseen),
+            record.parent,
+            record.name.encode("utf-8", "surrogateescape"),
+            record.kind == "dir",
+            record.live,
+            record.shown.encode("utf-8", "surrogateescape"),
+        ]
+    )
+
+
+def decode_record(node: NodeId, data: bytes) -> NodeRecord:
+    """Read what `encode_record` wrote for `node`."""
+    locations, heads, unseen, parent, name, is_dir, live, shown = cbor2.loads(data)
+    return NodeRecord(
+        node,
+        tuple(fact for fact in map(decode_fact, locations) if isinstance(fact, Location)),
+        tuple(fact for fact in map(decode_fact, heads) if isinstance(fact, Version)),
+        frozenset(unseen),
+        parent,
+        name.decode("utf-8", "surrogateescape"),
+        "dir" if is_dir else "file",
+        live,
+        shown.decode("utf-8", "surrogateescape"),
+    )
+
+
+class MemoryIndex:
+    """A `TreeIndex` in dictionaries."""
+
+    def __init__(self) -> None:
+        self._records: dict[NodeId, NodeRecord] = {}
+        self._children: dict[NodeId, dict[str, set[NodeId]]] = {}
+        self._displaced: set[NodeId] = set()
+        self._owners: dict[NodeId, NodeId] = {}
+
+    def get(self, node: NodeId) -> NodeRecord | None:
+        return self._records.get(node)
+
+    def put(self, record: NodeRecord) -> None:
+        old = self._records.get(record.id)
+        if old is None or (old.parent, old.name) != (record.parent, record.name):
+            if old is not None and old.parent is not None:
+                self._children[old.parent][old.name].discard(record.id)
+            if record.parent is not None:
+                self._children.setdefault(record.parent, {}).setdefault(record.name, set()).add(record.id)
+        self._records[record.id] = record
+
+    def children(self, parent: NodeId) -> Iterator[NodeId]:
+        for _, nodes in sorted(self._children.get(parent, {}).items()):
+            yield from sorted(nodes)
+
+    def named(self, parent: NodeId, name: str) -> Iterable[NodeId]:
+        return sorted(self._children.get(parent, {}).get(name, ()))
+
+    def displaced(self) -> set[NodeId]:
+        return set(self._displaced)
+
+    def set_displaced(self, nodes: set[NodeId]) -> None:
+        self._displaced = set(nodes)
+
+    def owner(self, copy: NodeId) -> NodeId | None:
+        return self._owners.get(copy)
+
+    def set_owner(self, copy: NodeId, owner: NodeId) -> None:
+        self._owners[copy] = owner

@@ -1,0 +1,233 @@
+"""Replicas that got the same facts, in whatever order, show the same tree; and nothing that stands is out of reach."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shoal.crdt.authoring import Author, Lamport
+from shoal.crdt.document import Document
+from shoal.crdt.model import ROOT, DeviceId, DirContent, Fact, FactId, FileContent, NodeId, NodeView, Version
+from shoal.crdt.tree import Tree, same_content
+from shoal.crdt.tree_index import MemoryIndex, decode_record, encode_record
+
+Update = tuple[int, int, dict[int, bytes]]  # author, number, shard updates
+
+
+class Replica:
+    """A device's metadata in memory: a document, a tree, and the updates it wrote."""
+
+    def __init__(self, number: int, rng: random.Random) -> None:
+        self.number = number
+        self.rng = rng
+        self.document = Document(1000 + number, lambda shard: ())
+        self.tree = Tree(MemoryIndex())
+        self.lamport = Lamport()
+        self.author = Author(DeviceId(bytes([number]) * 32), self.lamport, rng.randbytes, lambda: 0)
+        self.written: list[Update] = []
+        self.facts: dict[FactId, tuple[NodeId, Fact]] = {}
+
+    def take(self, facts: list[tuple[NodeId, Fact]]) -> None:
+        for node, fact in facts:
+            assert fact.id not in self.facts
+            self.facts[fact.id] = node, fact
+            self.lamport.observe(fact.lamport)
+        self.tree.apply(facts)
+
+    def write(self, facts: list[tuple[NodeId, Fact]]) -> None:
+        self.written.append((self.number, len(self.written), self.document.add(facts)))
+        self.take(facts)
+
+    def receive(self, update: Update) -> None:
+        self.take(self.document.apply(update[2]))
+
+    def act(self) -> None:
+        """Do one thing that a person could do here."""
+        rng = self.rng
+        views = all_views(self.tree)
+        folders = [ROOT, *(v.id for v in views if v.kind == "dir")]
+        name = rng.choice("abc")
+        content = FileContent(1, 0o644, 0, rng.randbytes(32) + bytes([0, 0, 0, 1]))
+        what = rng.choice(["file", "dir", "edit", "move", "move", "delete"])
+        view = rng.choice(views) if views else None
+        parent = rng.choice(folders)
+        taken = {v.name for v in self.tree.children(parent)}
+        if what == "file" and name not in taken:
+            self.write(self.author.create(self.tree, parent, name, "file", content)[1])
+        elif what == "dir" and name not in taken:
+            self.write(self.author.create(self.tree, parent, name, "dir", DirContent(0o755))[1])
+        elif view is None:
+            return
+        elif what == "edit" and view.kind == "file":
+            self.write(self.author.edit(self.tree, view.id, content, view.version.id))
+        elif what == "move" and name not in taken and parent not in {view.id, *below(self.tree, view.id)}:
+            self.write(self.author.move(self.tree, view.id, parent, name)[1])
+        elif what == "delete" and view.kind == "file":
+            facts = self.author.delete(self.tree, view.id, view.version.id)
+            if facts:
+                self.write(facts)
+
+
+def below(tree: Tree, node: NodeId) -> set[NodeId]:
+    found = {child.id for child in tree.children(node)}
+    return found | {deeper for child in found for deeper in below(tree, child)}
+
+
+def all_views(tree: Tree, parent: NodeId = ROOT) -> list[NodeView]:
+    found = tree.children(parent)
+    return found + [deeper for view in found if view.kind == "dir" for deeper in all_views(tree, view.id)]
+
+
+def check_tree(replica: Replica) -> None:
+    views = all_views(replica.tree)
+    assert len({v.id for v in views}) == len(views), "a node is shown twice"
+    assert len({(v.parent, v.name) for v in views}) == len(views), "two siblings share a name"
+    for view in views:
+        assert replica.tree.view(view.id) == view
+    replaced = {old for _, fact in replica.facts.values() for old in fact.replaces}
+    shown = [v.version for v in views]
+    for node, fact in replica.facts.values():
+        if isinstance(fact, Version) and fact.content is not None and fact.id not in replaced:
+            view = replica.tree.view(node)
+            assert view is not None, "a version that nothing replaced is out of reach"
+            if isinstance(fact.content, FileContent):
+                assert any(same_content(fact.content, version.content) for version in shown)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(3, 5), steps=st.integers(1, 60))
+def test_replicas_converge_under_any_order_duplication_and_retry(seed: int, count: int, steps: int) -> None:
+    rng = random.Random(seed)
+    replicas = [Replica(number, random.Random(rng.random())) for number in range(count)]
+    lost: list[tuple[Replica, Update]] = []
+    for _ in range(steps):
+        rng.choice(replicas).act()
+        for sender in replicas:
+            for update in sender.written:
+                target = rng.choice(replicas)
+                if target is not sender and rng.random() < 0.15:
+                    (lost.append((target, update)) if rng.random() < 0.5 else target.receive(update))
+    for target, update in lost:
+        target.receive(update)
+    everything = [update for replica in replicas for update in replica.written]
+    for replica in replicas:
+        rng.shuffle(everything)
+        for update in everything:
+            if update[0] != replica.number:
+                replica.receive(update)
+                if rng.random() < 0.2:
+                    replica.receive(update)
+    trees = [sorted(all_views(replica.tree), key=lambda v: v.id) for replica in replicas]
+    assert all(tree == trees[0] for tree in trees)
+    for replica in replicas:
+        check_tree(replica)
+        for node, _ in replica.facts.values():
+            record = replica.tree.index.get(node)
+            assert record is not None
+            assert decode_record(node, encode_record(record)) == record
+
+
+@pytest.fixture
+def pair() -> tuple[Replica, Replica]:
+    return Replica(1, random.Random(1)), Replica(2, random.Random(2))
+
+
+def exchange(one: Replica, other: Replica) -> None:
+    for source, target in ((one, other), (other, one)):
+        for update in source.written:
+            target.receive(update)
+
+
+def file(mark: int) -> FileContent:
+    return FileContent(1, 0o644, 0, bytes([mark]) * 32 + bytes([0, 0, 0, 1]))
+
+
+def add(replica: Replica, name: str, parent: NodeId = ROOT, mark: int = 0) -> NodeId:
+    content = file(mark) if mark else DirContent(0o755)
+    node, facts = replica.author.create(replica.tree, parent, name, "file" if mark else "dir", content)
+    replica.write(facts)
+    return node
+
+
+def test_the_same_path_added_on_two_devices_is_one_node(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    for replica in pair:
+        add(replica, "f", add(replica, "d"), mark=7)
+    exchange(one, other)
+    assert [v.name for v in all_views(one.tree)] == ["d", "f"]
+
+
+def test_different_content_at_one_path_is_a_conflict_with_both_kept(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    add(one, "f", mark=1)
+    add(other, "f", mark=2)
+    exchange(one, other)
+    assert [v.version.content for v in all_views(one.tree)] == [file(2), file(1)]
+    assert all_views(one.tree) == all_views(other.tree)
+
+
+def test_deleting_the_conflict_copy_settles_the_conflict_everywhere(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    add(one, "f", mark=1)
+    add(other, "f", mark=2)
+    exchange(one, other)
+    copy = all_views(one.tree)[1]
+    before = len(one.written)
+    one.write(one.author.delete(one.tree, copy.id, copy.version.id))
+    other.receive(one.written[before])
+    assert [v.version.content for v in all_views(other.tree)] == [file(2)]
+
+
+def test_an_edit_beats_a_concurrent_delete_and_brings_its_folder_back(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    folder = add(one, "d")
+    node = add(one, "f", folder, mark=1)
+    exchange(one, other)
+    written = len(one.written)
+    for target in (node, folder):
+        view = one.tree.view(target)
+        assert view is not None
+        one.write(one.author.delete(one.tree, target, view.version.id))
+    view = other.tree.view(node)
+    assert view is not None
+    other.write(other.author.edit(other.tree, node, file(2), view.version.id))
+    for update in one.written[written:]:
+        other.receive(update)
+    one.receive(other.written[-1])
+    assert [v.name for v in all_views(one.tree)] == ["d", "f"]
+    assert all_views(one.tree) == all_views(other.tree)
+
+
+def test_two_folders_moved_into_each_other_both_stay_in_the_tree(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    a, b = add(one, "a"), add(one, "b")
+    exchange(one, other)
+    written = len(one.written)
+    one.write(one.author.move(one.tree, a, b, "a")[1])
+    other.write(other.author.move(other.tree, b, a, "b")[1])
+    other.receive(one.written[written])
+    one.receive(other.written[-1])
+    assert {v.id for v in all_views(one.tree)} == {a, b}
+    assert all_views(one.tree) == all_views(other.tree)
+
+
+def test_ten_thousand_files_in_one_folder_are_one_quick_batch() -> None:
+    replica = Replica(1, random.Random(1))
+    folder = add(replica, "d")
+    facts = [
+        fact
+        for at in range(10_000)
+        for fact in replica.author.create(replica.tree, folder, f"f{at}", "file", file(1))[1]
+    ]
+    replica.write(facts)
+    assert len(replica.tree.children(folder)) == 10_000
+    gone = [
+        fact
+        for view in replica.tree.children(folder)
+        for fact in replica.author.delete(replica.tree, view.id, view.version.id)
+    ]
+    replica.write(gone)
+    assert replica.tree.children(folder) == []

@@ -39,7 +39,9 @@ class Invitation:
         """Raises ValueError when `data` is not one."""
         try:
             account, secret, statements, catalog = cbor2.loads(data)
-            fits = len(account) == 32 and len(secret) == 32 and all(isinstance(s, bytes) for s in [*statements, *catalog])
+            fits = (
+                len(account) == 32 and len(secret) == 32 and all(isinstance(s, bytes) for s in [*statements, *catalog])
+            )
         except Exception as error:
             raise ValueError("the other device sent a malformed invitation") from error
         if not fits:
@@ -50,7 +52,9 @@ class Invitation:
 class Account:
     """The account's state in memory, written through to the store at each change."""
 
-    def __init__(self, store: Store, key: DeviceKey, name: str, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, store: Store, key: DeviceKey, name: str, now_ms: Callable[[], int], entropy: Callable[[int], bytes]
+    ) -> None:
         self._store = store
         self._key = key
         self._now_ms = now_ms
@@ -84,8 +88,11 @@ class Account:
     def add_folder(self, name: str) -> FolderEntry:
         """Make a folder with fresh keys and tell the other devices. Raises UserError when the name is taken."""
         if self.folder_named(name) is not None:
-            raise UserError("folder-name-taken", f"the account has a folder named {name!r} already",
-                            f"choose another --name, or join it: shoal folder join {name!r} PATH")
+            raise UserError(
+                "folder-name-taken",
+                f"the account has a folder named {name!r} already",
+                f"choose another --name, or join it: shoal folder join {name!r} PATH",
+            )
         entry = FolderEntry(FolderId(self._entropy(16)), name, self._entropy(32), self._now_ms())
         self._catalog.add([make_statement(self.id, self._secret, self._key, entry)])
         self._save()
@@ -108,8 +115,11 @@ class Account:
         Raises UserError when this account has other devices, or the invitation does not name this device.
         """
         if invitation.account != self.id and len(self._roster.devices) > 1:
-            raise UserError("already-paired", "this device belongs to an account with other devices",
-                            "pair the new device from here instead, or start with a fresh --home")
+            raise UserError(
+                "already-paired",
+                "this device belongs to an account with other devices",
+                "pair the new device from here instead, or start with a fresh --home",
+            )
         joined = roster.Roster.from_statements(invitation.roster)
         if joined.account != invitation.account or self._key.id not in joined.devices:
             raise UserError("bad-invitation", "the other device's account does not name this device", "pair again")

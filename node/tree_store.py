@@ -1,15 +1,92 @@
-"""The tree's index on the node's store: records by node id, children by (parent, name), all behind one `Staging`.
+"""The tree's index on the node's store. All reads and writes go through the folder's `Staging`.
 
-Keys, each after the folder's 16 bytes, in column `index`:
-    n + node                      -> the node's record
-    c + parent + name + NUL + node -> empty; children of a parent, by own name
-    x + node                      -> empty; nodes that a cycle displaced
-    o + copy id                   -> owner's node id, for conflict copies
+Keys, after the folder's 16 bytes, in column `index`:
+    n + node                        the node's record
+    c + parent + name + NUL + node  empty; the children of a parent, by own name
+    x                               the ids of the nodes that a cycle displaced, one after the other
+    o + copy id                     the owner's node id, for conflict copies
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 
 from shoal.crdt.model import FolderId, NodeId
+from shoal.crdt.tree_index import NodeRecord, decode_record, encode_record
 from shoal.node.store import Staging
+
+CACHED = 20_000  # decoded records
+
+
+class StoredIndex:
+    """A `TreeIndex` over a `Staging`; decoded records of the last nodes are kept."""
+
+    def __init__(self, staging: Staging, folder: FolderId) -> None:
+        self._staging = staging
+        self._folder = folder
+        self._cache: OrderedDict[NodeId, NodeRecord] = OrderedDict()
+        self._unwritten: dict[NodeId, NodeRecord] = {}
+
+    def get(self, node: NodeId) -> NodeRecord | None:
+        record = self._unwritten.get(node) or self._cache.get(node)
+        if record is None:
+            data = self._staging.get("index", self._folder + b"n" + node)
+            if data is None:
+                return None
+            record = decode_record(node, data)
+            self._keep(record)
+        return record
+
+    def put(self, record: NodeRecord) -> None:
+        old = self.get(record.id)
+        if old is None or (old.parent, old.name) != (record.parent, record.name):
+            if old is not None and old.parent is not None:
+                self._staging.delete("index", self._child_key(old.parent, old.name) + old.id)
+            if record.parent is not None:
+                self._staging.put("index", self._child_key(record.parent, record.name) + record.id, b"")
+        self._unwritten[record.id] = record  # a record changes several times in a batch, and is encoded once
+
+    def flush(self) -> None:
+        """Stage the records that were put; to be called before the staging is committed."""
+        for node, record in self._unwritten.items():
+            self._staging.put("index", self._folder + b"n" + node, encode_record(record))
+            self._keep(record)
+        self._unwritten.clear()
+
+    def children(self, parent: NodeId) -> Iterator[NodeId]:
+        # Collected first: the caller may change the index while it walks.
+        keys = [key for key, _ in self._staging.scan("index", self._folder + b"c" + parent)]
+        return (NodeId(key[-16:]) for key in keys)
+
+    def named(self, parent: NodeId, name: str) -> list[NodeId]:
+        prefix = self._child_key(parent, name)
+        return [NodeId(key[-16:]) for key, _ in self._staging.scan("index", prefix)]
+
+    def displaced(self) -> set[NodeId]:
+        data = self._staging.get("index", self._folder + b"x") or b""
+        return {NodeId(data[at : at + 16]) for at in range(0, len(data), 16)}
+
+    def set_displaced(self, nodes: set[NodeId]) -> None:
+        if nodes != self.displaced():
+            self._staging.put("index", self._folder + b"x", b"".join(sorted(nodes)))
+
+    def owner(self, copy: NodeId) -> NodeId | None:
+        data = self._staging.get("index", self._folder + b"o" + copy)
+        return NodeId(data) if data is not None else None
+
+    def set_owner(self, copy: NodeId, owner: NodeId) -> None:
+        self._staging.put("index", self._folder + b"o" + copy, owner)
+
+    def forget(self) -> None:
+        """Drop decoded records: after staged changes were discarded they may say too much."""
+        self._cache.clear()
+        self._unwritten.clear()
+
+    def _child_key(self, parent: NodeId, name: str) -> bytes:
+        return self._folder + b"c" + parent + name.encode("utf-8", "surrogateescape") + b"\0"
+
+    def _keep(self, record: NodeRecord) -> None:
+        self._cache[record.id] = record
+        if len(self._cache) > CACHED:
+            self._cache.popitem(last=False)

@@ -7,7 +7,10 @@ its commit, so every batch holds whole decisions and a crash leaves the store be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Literal, Protocol, get_args
+
+from sortedcontainers import SortedDict
 
 Column = Literal["log", "doc", "index", "local", "chunk", "meta"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
@@ -49,7 +52,8 @@ class Staging:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._changes: dict[Column, dict[bytes, bytes | None]] = {column: {} for column in COLUMNS}
+        # Sorted, because a scan inside a batch of thousands must not cost the batch.
+        self._changes: dict[Column, SortedDict[bytes, bytes | None]] = {column: SortedDict() for column in COLUMNS}
 
     def get(self, column: Column, key: bytes) -> bytes | None:
         """Return the value as it will be after the commit, or None."""
@@ -69,7 +73,7 @@ class Staging:
     def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, value) as they will be after the commit, in byte order."""
         changes = self._changes[column]
-        staged = sorted((k, v) for k, v in changes.items() if k.startswith(prefix)) if changes else []
+        staged = [(k, changes[k]) for k in takewhile(lambda k: k.startswith(prefix), changes.irange(prefix))]
         if not staged:
             yield from self.store.scan(column, prefix)
             return

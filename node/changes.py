@@ -1,0 +1,54 @@
+"""What the folder engine asks of the document: a person's changes, seen on this device's disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shoal.crdt.model import Content, FactId, Kind, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A node appeared. `parent`: its id, or the place in this batch of the `Create` that makes the parent."""
+
+    parent: NodeId | int
+    name: str
+    kind: Kind
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The content changed. `base`: the version that was on disk before; None when none is known to have been."""
+
+    node: NodeId
+    content: Content
+    base: FactId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The node has another parent, name, or both. `parent` as in `Create`."""
+
+    node: NodeId
+    parent: NodeId | int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The node is gone from the disk. `base`: the version that was on disk."""
+
+    node: NodeId
+    base: FactId | None
+
+
+DocChange = Create | Edit | Move | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a change: the node it is about from now on, and the version that stands for it, if it made one."""
+
+    node: NodeId
+    version: FactId | None

@@ -1,0 +1,302 @@
+"""One folder's metadata on this device: document, log, tree and dirty marks, changed together or not at all.
+
+Every change, a person's or a peer's, is staged and then written as one synced batch; only after that do others hear of
+it. All methods are synchronous and run on the trio thread, so nothing comes between.
+
+Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: shard + number -> pycrdt update;
+`index`: see `tree_store`, and `d` + node: dirty, `v` + node + version id: every version ever seen; `meta` under b"heads"
+and b"writer": log heads, this device's incarnation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import blake3
+import cbor2
+
+from shoal.crdt import log
+from shoal.crdt.authoring import Author, Facts, Lamport
+from shoal.crdt.document import Document, MalformedUpdate
+from shoal.crdt.facts import decode_fact, encode_fact
+from shoal.crdt.frontier import Range
+from shoal.crdt.keys import DeviceKey, FolderKeys
+from shoal.crdt.log import LogHead, LogId
+from shoal.crdt.model import DeviceId, FolderId, NodeId, NodeView, Version
+from shoal.crdt.tree import Tree
+from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.store import Staging, Store
+from shoal.node.tree_store import StoredIndex
+
+COMPACT_AFTER = 64  # updates of a shard before they become one
+READ_LIMIT = 2 * 1024 * 1024  # bytes of entries read at once for a peer
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an entry that a peer sent was not applied. `misbehaved`: no honest peer could have sent it."""
+
+    reason: str
+    misbehaved: bool
+
+
+class Replica:
+    """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: FolderId,
+        secret: bytes,
+        key: DeviceKey,
+        is_member: Callable[[DeviceId], bool],
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.folder = folder
+        self.keys = FolderKeys.from_secret(secret)
+        self.changed: Callable[[], None] = lambda: None
+        self.grown: Callable[[], None] = lambda: None
+        self._key = key
+        self._is_member = is_member
+        self._entropy = entropy
+        self._now_ms = now_ms
+        self._staging = Staging(store)
+        self._index = StoredIndex(self._staging, folder)
+        self.tree = Tree(self._index)
+        self._lamport = Lamport()
+        self._author = Author(key.id, self._lamport, entropy, now_ms)
+        self._load()
+
+    # -- what the engine asks --------------------------------------------------------------------------------------
+
+    @property
+    def content_key(self) -> bytes:
+        """The key that chunk ids of this folder are made with."""
+        return self.keys.content
+
+    def view(self, node: NodeId) -> NodeView | None:
+        """Return the node as all replicas show it, or None."""
+        return self.tree.view(node)
+
+    def children(self, parent: NodeId) -> list[NodeView]:
+        """Return the live children, conflict copies included."""
+        return self.tree.children(parent)
+
+    def commit(self, changes: Sequence[DocChange]) -> list[Committed]:
+        """Make changes of the document, durable when this returns; one result a change, in order."""
+        facts: Facts = []
+        results: list[Committed] = []
+        for change in changes:
+            node, made = self._facts_for(change, results)
+            facts += made
+            version = next((f.id for n, f in made if n == node and isinstance(f, Version)), None)
+            results.append(Committed(node, version))
+        if facts:
+            with self._atomic():
+                updates = self._document.add(facts)
+                self._store_updates(updates)
+                self._append(updates)
+                self._take(facts, {result.node: result.version for result in results})
+            self.grown()
+        return results
+
+    def dirty(self, limit: int) -> list[NodeId]:
+        """Return up to `limit` nodes whose view changed and that the engine has not cleaned."""
+        found = []
+        for key, _ in self._staging.scan("index", self.folder + b"d"):
+            found.append(NodeId(key[17:]))
+            if len(found) == limit:
+                break
+        return found
+
+    def clean(self, nodes: Sequence[NodeId]) -> None:
+        """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""
+        for node in nodes:
+            self._staging.delete("index", self.folder + b"d" + node)
+        self._staging.commit(sync=False)
+
+    def versions(self, node: NodeId) -> Iterator[Version]:
+        """Yield every version of the node ever seen here, in no particular order."""
+        for _, data in self._staging.scan("index", self.folder + b"v" + node):
+            fact = decode_fact(data)
+            if isinstance(fact, Version):
+                yield fact
+
+    # -- what a session with a peer asks ---------------------------------------------------------------------------
+
+    def read_entries(self, wanted: Range) -> list[bytes]:
+        """Return consecutive entries from `wanted.first` on, at least one, about `READ_LIMIT` bytes at most."""
+        entries: list[bytes] = []
+        size = 0
+        for seq in range(wanted.first, wanted.end):
+            entry = self._staging.get("log", self._entry_key(wanted.log, seq))
+            if entry is None or (entries and size + len(entry) > READ_LIMIT):
+                break
+            entries.append(entry)
+            size += len(entry)
+        return entries
+
+    def receive_entries(self, entries: Sequence[bytes]) -> Refusal | None:
+        """Apply entries that a peer sent, in their order, up to the first that is refused; return why it was."""
+        refusal: Refusal | None = None
+        grown = False
+        with self._atomic():
+            for encoded in entries:
+                try:
+                    entry = log.decode_entry(encoded)
+                    head = self.frontier.get(entry.log, LogHead())
+                    if entry.seq < head.length:
+                        continue
+                    log.check_place(entry, self.folder, head, self._is_member)
+                    facts = self._document.apply(updates := log.open_body(entry, self.keys))
+                except (log.OutOfPlace, log.NotAMember) as error:
+                    refusal = Refusal(str(error), misbehaved=False)
+                    break
+                except (log.EntryRefused, MalformedUpdate) as error:
+                    refusal = Refusal(str(error), misbehaved=True)
+                    break
+                self._store_updates(updates)
+                self._staging.put("log", self._entry_key(entry.log, entry.seq), encoded)
+                self._set_head(entry.log, LogHead(entry.seq + 1, entry.hash))
+                self._take(facts, {})
+                grown = True
+        if grown:
+            self.grown()
+            self.changed()
+        return refusal
+
+    def on_own_log_ahead(self, length: int) -> None:
+        """A peer holds `length` entries of the log we write, more than we do: our store is an old copy. Start anew."""
+        if length > self.frontier.get(self.log_id, LogHead()).length:
+            with self._atomic():
+                self._begin_incarnation()
+
+    def erase(self) -> None:
+        """Remove everything about the folder from the store; the folder's files are not touched."""
+        for column in ("log", "doc", "index", "meta"):
+            prefix = self.folder
+            for key, _ in list(self._staging.scan(column, prefix)):  # type: ignore[arg-type]
+                self._staging.delete(column, key)  # type: ignore[arg-type]
+        self._staging.commit()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        self.frontier: dict[LogId, LogHead] = {}
+        for key, data in self._staging.scan("meta", self.folder + b"head"):
+            length, digest = cbor2.loads(data)
+            self.frontier[LogId(DeviceId(key[20:52]), key[52:68])] = LogHead(length, digest)
+        lamport = self._staging.get("meta", self.folder + b"lamport")
+        self._lamport.value = max(self._lamport.value, int.from_bytes(lamport or b""))
+        self._blobs: dict[int, int] = {}
+        incarnation = self._staging.get("meta", self.folder + b"writer")
+        if incarnation is None:
+            self._begin_incarnation()
+            self._staging.commit()
+        else:
+            self._take_incarnation(incarnation)
+
+    def _begin_incarnation(self) -> None:
+        incarnation = self._entropy(16)
+        self._staging.put("meta", self.folder + b"writer", incarnation)
+        self._take_incarnation(incarnation)
+
+    def _take_incarnation(self, incarnation: bytes) -> None:
+        self.log_id = LogId(self._key.id, incarnation)
+        client = int.from_bytes(blake3.blake3(b"shoal client" + self.log_id.key()).digest(6))
+        self._document = Document(client, self._stored_updates)
+
+    def _stored_updates(self, shard: int) -> list[bytes]:
+        blobs = [data for _, data in self._staging.scan("doc", self.folder + bytes([shard]))]
+        self._blobs[shard] = len(blobs)
+        return blobs
+
+    def _store_updates(self, updates: dict[int, bytes]) -> None:
+        for shard, update in updates.items():
+            prefix = self.folder + bytes([shard])
+            count = self._blobs.get(shard, 0)
+            if count >= COMPACT_AFTER:
+                for key, _ in list(self._staging.scan("doc", prefix)):
+                    self._staging.delete("doc", key)
+                update, count = self._document.snapshot(shard), 0
+            # The entropy of a number that may repeat after a compaction is no concern: old keys are gone by then.
+            self._staging.put("doc", prefix + count.to_bytes(4), update)
+            self._blobs[shard] = count + 1
+
+    def _append(self, updates: dict[int, bytes]) -> None:
+        for group in log.split_updates(updates):
+            head = self.frontier.get(self.log_id, LogHead())
+            encoded, after = log.write_entry(self._key, self.keys, self.folder, self.log_id, head, group)
+            self._staging.put("log", self._entry_key(self.log_id, head.length), encoded)
+            self._set_head(self.log_id, after)
+
+    def _set_head(self, log_id: LogId, head: LogHead) -> None:
+        self.frontier[log_id] = head
+        self._staging.put("meta", self.folder + b"head" + log_id.key(), cbor2.dumps([head.length, head.hash]))
+
+    def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
+        """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands as it was."""
+        for node, fact in facts:
+            self._lamport.observe(fact.lamport)
+            if isinstance(fact, Version):
+                self._staging.put("index", self.folder + b"v" + node + fact.id, encode_fact(fact))
+        self._staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
+        for node in self.tree.apply(facts):
+            if node in known:
+                view = self.tree.view(node)
+                if view is not None and view.version.id == known[node] and not view.conflicts:
+                    continue
+            self._staging.put("index", self.folder + b"d" + node, b"")
+
+    def _facts_for(self, change: DocChange, before: Sequence[Committed]) -> tuple[NodeId, Facts]:
+        match change:
+            case Create(parent, name, kind, content):
+                return self._author.create(self.tree, _resolved(parent, before), name, kind, content)
+            case Edit(node, content, base):
+                return node, self._author.edit(self.tree, node, content, base)
+            case Move(node, parent, name):
+                return self._author.move(self.tree, node, _resolved(parent, before), name)
+            case Delete(node, base):
+                return node, self._author.delete(self.tree, node, base)
+
+    def _entry_key(self, log_id: LogId, seq: int) -> bytes:
+        return self.folder + log_id.key() + seq.to_bytes(8)
+
+    def _atomic(self) -> _Atomic:
+        return _Atomic(self)
+
+    def _commit(self) -> None:
+        self._index.flush()
+        self._staging.commit()
+
+    def _roll_back(self) -> None:
+        self._staging.discard()
+        self._index.forget()
+        self._document.forget()
+        self._load()
+
+
+class _Atomic:
+    """Commits the replica's staged changes at the end of the block; after an error all is as it was before."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._replica._roll_back()
+            return
+        try:
+            self._replica._commit()
+        except BaseException:
+            self._replica._roll_back()
+            raise
+
+
+def _resolved(parent: NodeId | int, before: Sequence[Committed]) -> NodeId:
+    return before[parent].node if isinstance(parent, int) else parent

@@ -1,0 +1,89 @@
+"""Cutting files into chunks where the content says so, and naming chunks by keyed hash.
+
+FastCDC, average 1 MiB, 256 KiB to 4 MiB; a file under 256 KiB is one chunk, an empty file none. A chunk's id is
+BLAKE3 keyed with the folder's content key over the plain bytes. Packed references are 36 bytes a chunk: id, length.
+"""
+
+from __future__ import annotations
+
+import os
+
+import blake3
+from pyfastcdc import FastCDC
+
+MIN_CHUNK = 256 * 1024
+AVERAGE_CHUNK = 1024 * 1024
+MAX_CHUNK = 4 * 1024 * 1024
+WINDOW = 16 * 1024 * 1024  # bytes of a file held while it is cut
+
+_CUTTER = FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK)
+
+
+class FileChanged(Exception):
+    """The file was written to while it was read; look at it again later."""
+
+
+def chunk_id(key: bytes, data: bytes | memoryview) -> bytes:
+    """Return the 32-byte id of a chunk's plain bytes."""
+    return blake3.blake3(data, key=key).digest()
+
+
+def pack_refs(refs: list[tuple[bytes, int]]) -> bytes:
+    """Return (id, length) pairs as packed references."""
+    return b"".join(identity + length.to_bytes(4) for identity, length in refs)
+
+
+def chunk_file(fd: int, key: bytes) -> bytes:
+    """Return the packed references of an open file's content. Raises FileChanged, OSError. Runs without the GIL for
+    most of its time, so it belongs in a thread; memory is the page cache's."""
+    before = os.fstat(fd)
+    refs = _refs(fd, before.st_size, key)
+    after = os.fstat(fd)
+    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    ):
+        raise FileChanged("the file changed while it was read")
+    return refs
+
+
+def _refs(fd: int, size: int, key: bytes) -> bytes:
+    if size == 0:
+        return b""
+    if size < MIN_CHUNK:
+        data = os.pread(fd, size, 0)
+        if len(data) != size:
+            raise FileChanged("the file shrank while it was read")
+        return pack_refs([(chunk_id(key, data), size)])
+    refs: list[tuple[bytes, int]] = []
+    # Read in windows, not mapped: a mapped file that another process truncates would end this one with SIGBUS.
+    at = 0
+    window = bytearray(WINDOW)
+    held = 0
+    while at < size:
+        with memoryview(window) as view:
+            got = (
+                os.preadv(fd, [view[held : min(WINDOW, held + size - at - held)]], at + held) if at + held < size else 0
+            )
+        held += got
+        if held < min(WINDOW, size - at):
+            if got == 0:
+                raise FileChanged("the file shrank while it was read")
+            continue
+        last = at + held == size
+        with memoryview(window) as view, view[:held] as content:
+            used = 0
+            for chunk in _CUTTER.cut_buf(content):
+                length = chunk.length
+                # The last cut of a window is one of the window's end, not of the content: cut it again with the next.
+                if not last and chunk.offset + length == held:
+                    break
+                with content[chunk.offset : chunk.offset + length] as piece:
+                    refs.append((chunk_id(key, piece), length))
+                used = chunk.offset + length
+            rest = bytes(content[used:])
+        window[: len(rest)] = rest
+        at += used
+        held = len(rest)
+    return pack_refs(refs)

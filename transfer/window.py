@@ -1,0 +1,37 @@
+"""How many bytes to ask of a peer before the first have come: bandwidth times delay, as measured.
+
+Bandwidth is the best rate of the last `HISTORY` samples, delay the least time between asking and getting. The window
+is twice their product, so that a path that became faster shows itself; it stays within `LEAST` and `MOST`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+LEAST = 4 * 1024 * 1024
+MOST = 48 * 1024 * 1024
+HISTORY = 8
+SAMPLE = 0.1  # seconds
+
+
+class Window:
+    """The window of one peer. Times are seconds of any monotonic clock."""
+
+    def __init__(self) -> None:
+        self.size = LEAST
+        self._rates: deque[float] = deque(maxlen=HISTORY)
+        self._delay = float("inf")
+        self._since: float | None = None
+        self._bytes = 0
+
+    def on_delivered(self, size: int, asked_at: float, now: float) -> None:
+        """`size` bytes came that were asked for at `asked_at`."""
+        self._delay = min(self._delay, max(now - asked_at, 0.001))
+        if self._since is None:
+            self._since = asked_at
+        self._bytes += size
+        elapsed = now - self._since
+        if elapsed >= SAMPLE:
+            self._rates.append(self._bytes / elapsed)
+            self._since, self._bytes = now, 0
+            self.size = int(min(MOST, max(LEAST, 2 * max(self._rates) * self._delay)))

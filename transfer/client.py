@@ -69,7 +69,8 @@ class Fetcher:
     async def fetch(self, folder: bytes, key: bytes, wants: Sequence[tuple[bytes, int]], sink: Sink) -> list[bytes]:
         """Fetch chunks, (id, length) each, and hand them to `sink` as they come.
 
-        Returns the ids that every holder lacks. Waits while nobody is attached. What `sink` raises is raised here. `wants` name each chunk once.
+        Returns the ids that every holder lacks. Waits while nobody is attached. What `sink` raises is raised here.
+        `wants` name each chunk once.
         """
         fetch = _Fetch(folder, key, dict(wants), sink)
         self._fetches.append(fetch)

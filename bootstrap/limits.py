@@ -1,0 +1,48 @@
+"""How many strangers may hold a connection: at once, from one address, and not yet upgraded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+TOTAL = 1000
+FROM_ONE_ADDRESS = 64
+
+
+class InboundLimits:
+    """Counts inbound connections while their handler runs and refuses those over the limits."""
+
+    def __init__(self, total: int = TOTAL, from_one_address: int = FROM_ONE_ADDRESS) -> None:
+        self._total = total
+        self._from_one = from_one_address
+        self._by_address: Counter[str] = Counter()
+
+    def admit(self, address: str) -> bool:
+        """Count a connection in, or return False when there is no room for it."""
+        if self._by_address.total() >= self._total or self._by_address[address] >= self._from_one:
+            return False
+        self._by_address[address] += 1
+        return True
+
+    def release(self, address: str) -> None:
+        """Count a connection out."""
+        self._by_address[address] -= 1
+        if self._by_address[address] <= 0:
+            del self._by_address[address]
+
+    def guard(self, network: Any) -> None:
+        """Stand before a swarm's inbound handler."""
+        inner = network._do_handle_inbound_connection
+
+        async def guarded(connection: Any, *args: Any) -> None:
+            remote = connection.get_remote_address()
+            address = str(remote[0]) if remote else ""
+            if not self.admit(address):
+                await connection.close()
+                return
+            try:
+                await inner(connection, *args)
+            finally:
+                self.release(address)
+
+        network._do_handle_inbound_connection = guarded

@@ -40,7 +40,7 @@ class Mdns:
         self.found: dict[DeviceId, Found] = {}
 
     async def run(self, hosts: Sequence[str]) -> None:
-        """Announce on `hosts` (IPv4 addresses) and listen, until cancelled; a machine without multicast goes without."""
+        """Announce on `hosts` (IPv4) and listen, until cancelled; a machine without multicast goes without."""
         token = trio.lowlevel.current_trio_token()
         try:
             await trio.to_thread.run_sync(self._start, list(hosts), token)

@@ -120,7 +120,7 @@ class Account:
                 "this device belongs to an account with other devices",
                 "pair the new device from here instead, or start with a fresh --home",
             )
-        joined = roster.Roster.from_statements(invitation.roster)
+        joined = roster.Roster.from_statements(invitation.roster, invitation.account)
         if joined.account != invitation.account or self._key.id not in joined.devices:
             raise UserError("bad-invitation", "the other device's account does not name this device", "pair again")
         self._take(invitation)
@@ -135,9 +135,8 @@ class Account:
         known = set(self._roster.statements)
         fresh = [s for s in statements if s not in known]
         if fresh:
-            grown = roster.Roster.from_statements([*known, *fresh])
-            if grown.account == self.id:
-                self._roster = grown
+            grown = roster.Roster.from_statements([*known, *fresh], self.id)
+            self._roster = grown
         news = set(self._roster.statements) != known
         news = bool(self._catalog.add(catalog)) or news
         if news:

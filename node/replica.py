@@ -4,8 +4,8 @@ Every change, a person's or a peer's, is staged and then written as one synced b
 it. All methods are synchronous and run on the trio thread, so nothing comes between.
 
 Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: shard + number -> pycrdt update;
-`index`: see `tree_store`, and `d` + node: dirty, `v` + node + version id: every version ever seen; `meta` under b"heads"
-and b"writer": log heads, this device's incarnation.
+`index`: see `tree_store`, and `d` + node: dirty, `v` + node + version id: every version ever seen; `meta` under
+b"head" and b"writer": log heads, this device's incarnation.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ class Replica:
         """Remove everything about the folder from the store; the folder's files are not touched."""
         for column in ("log", "doc", "index", "meta"):
             prefix = self.folder
-            for key, _ in list(self._staging.scan(column, prefix)):  # type: ignore[arg-type]
-                self._staging.delete(column, key)  # type: ignore[arg-type]
+            for key, _ in list(self._staging.scan(column, prefix)):
+                self._staging.delete(column, key)
         self._staging.commit()
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ class Replica:
         self._staging.put("meta", self.folder + b"head" + log_id.key(), cbor2.dumps([head.length, head.hash]))
 
     def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
-        """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands as it was."""
+        """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
         for node, fact in facts:
             self._lamport.observe(fact.lamport)
             if isinstance(fact, Version):

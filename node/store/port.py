@@ -59,7 +59,8 @@ class Staging:
         """Return the value as it will be after the commit, or None."""
         changes = self._changes[column]
         if key in changes:
-            return changes[key]
+            staged: bytes | None = changes[key]
+            return staged
         return self.store.get(column, key)
 
     def put(self, column: Column, key: bytes, value: bytes) -> None:

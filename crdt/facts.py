@@ -55,7 +55,7 @@ def encode_fact(fact: Fact) -> bytes:
     """Return the fact's bytes."""
     common = [fact.id, list(fact.replaces), fact.lamport, fact.device, fact.time_ms]
     if isinstance(fact, Version):
-        return cbor2.dumps([0, *common, _content_fields(fact.content)])
+        return cbor2.dumps([0, *common, content_fields(fact.content)])
     return cbor2.dumps([1, *common, fact.parent, _raw(fact.name), KINDS.index(fact.kind)])
 
 
@@ -75,7 +75,7 @@ def decode_fact(data: bytes) -> Fact:
             raise MalformedFact("it replaces too many others")
         if tag == 0:
             (content,) = rest
-            return Version(*common, _content(content))
+            return Version(*common, read_content(content))
         if tag != 1:
             raise MalformedFact(f"unknown kind of fact {tag!r}")
         parent, raw, kind = rest
@@ -89,7 +89,8 @@ def decode_fact(data: bytes) -> Fact:
         raise MalformedFact("not a fact") from error
 
 
-def _content_fields(content: Content | None) -> list[Any] | None:
+def content_fields(content: Content | None) -> list[Any] | None:
+    """Return a content as plain values."""
     match content:
         case None:
             return None
@@ -101,7 +102,8 @@ def _content_fields(content: Content | None) -> list[Any] | None:
             return [2, mode]
 
 
-def _content(fields: Any) -> Content | None:
+def read_content(fields: Any) -> Content | None:
+    """Read what `content_fields` made. Raises MalformedFact."""
     match fields:
         case None:
             return None

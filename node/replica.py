@@ -84,6 +84,21 @@ class Replica:
         """Return the live children, conflict copies included."""
         return self.tree.children(parent)
 
+    def is_waiting(self, node: NodeId) -> bool:
+        """Return whether the node lives, and only its place is not known yet."""
+        record = self._index.get(node)
+        return record is not None and record.live and self.tree.view(node) is None
+
+    def child_named(self, parent: NodeId, name: str) -> NodeView | None:
+        """Return the live child that is shown under `name`, conflict copies included."""
+        for node in self._index.named(parent, name):
+            view = self.tree.view(node)
+            if view is not None and view.name == name:
+                return view
+        if "(conflict " in name:
+            return next((view for view in self.tree.children(parent) if view.name == name), None)
+        return None
+
     def commit(self, changes: Sequence[DocChange]) -> list[Committed]:
         """Make changes of the document, durable when this returns; one result a change, in order."""
         facts: Facts = []
@@ -110,6 +125,14 @@ class Replica:
             if len(found) == limit:
                 break
         return found
+
+    def mark_dirty(self, nodes: Sequence[NodeId]) -> None:
+        """Have the engine look at these nodes again."""
+        for node in nodes:
+            self._staging.put("index", self.folder + b"d" + node, b"")
+        if nodes:
+            self._staging.commit(sync=False)
+            self.changed()
 
     def clean(self, nodes: Sequence[NodeId]) -> None:
         """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""

@@ -1,0 +1,189 @@
+"""The file system calls of the engine: small functions that run in threads, and never follow a symbolic link.
+
+Paths are absolute; their parents are directories that the engine made or has seen, and `guarded` checks that no part of
+a path has become a link since. What is replaced or removed is first moved to `.shoal/versions`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat as modes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from shoal.crdt.model import Content, DirContent, FileContent, LinkContent
+from shoal.node.folder.local import Signature
+from shoal.transfer.chunking import FileChanged, chunk_file
+
+PRIVATE = ".shoal"
+RENAME_NOREPLACE = 1
+AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A name in a directory as the disk has it; `signature` None: nothing is there."""
+
+    directory: str  # relative, "" is the root
+    name: str
+    signature: Signature | None
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.name}" if self.directory else self.name
+
+
+def look(path: str) -> Signature | None:
+    """Return the signature of what is at `path`, None when nothing is. Raises OSError for anything else."""
+    try:
+        return Signature.of(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def list_directory(path: str) -> list[tuple[str, Signature]]:
+    """Return the names in a directory and their signatures. Raises OSError."""
+    found = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            try:
+                found.append((entry.name, Signature.of(entry.stat(follow_symlinks=False))))
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def kind_of(signature: Signature) -> str:
+    """Return "file", "dir", "link", or "other" for what cannot be synced (sockets, pipes, devices)."""
+    if modes.S_ISREG(signature.mode):
+        return "file"
+    if modes.S_ISDIR(signature.mode):
+        return "dir"
+    return "link" if modes.S_ISLNK(signature.mode) else "other"
+
+
+def read_content(path: str, key: bytes, expected: Signature) -> Content:
+    """Read what is at `path` as content. Raises FileChanged when it is not what was `expected`, OSError."""
+    mode = modes.S_IMODE(expected.mode)
+    match kind_of(expected):
+        case "dir":
+            return DirContent(mode)
+        case "link":
+            return LinkContent(os.readlink(path))
+        case "file":
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if Signature.of(os.fstat(fd)) != expected:
+                    raise FileChanged("it changed since it was listed")
+                return FileContent(expected.size, mode, expected.mtime_ns, chunk_file(fd, key))
+            finally:
+                os.close(fd)
+    raise FileChanged("it became something that cannot be synced")
+
+
+def read_piece(path: str, offset: int, length: int) -> bytes | None:
+    """Return `length` bytes at `offset` of a regular file, None when they are not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(fd, length, offset)
+        return data if len(data) == length else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def write_piece(path: str, offset: int, data: bytes | memoryview) -> None:
+    """Write into a temporary, made if it is not there."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(fd, view, offset)
+            view, offset = view[done:], offset + done
+    finally:
+        os.close(fd)
+
+
+def finish_temporary(path: str, content: Content) -> None:
+    """Give a temporary its length, mode and time; or make the link that it is to be."""
+    if isinstance(content, LinkContent):
+        remove_quietly(path)
+        os.symlink(content.target, path)
+        return
+    assert isinstance(content, FileContent)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, content.size)
+        os.fchmod(fd, content.mode)
+    finally:
+        os.close(fd)
+    os.utime(path, ns=(content.mtime_ns, content.mtime_ns), follow_symlinks=False)
+
+
+def sync_file_system(path: str) -> None:
+    """Make everything written to the file system of `path` durable: one call for a group of files."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path)
+    finally:
+        os.close(fd)
+
+
+def sync_directories(paths: Iterable[str]) -> None:
+    """Make the names in directories durable; one that is gone by now is no error."""
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename, but never onto something: raises FileExistsError then."""
+    result = _libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), RENAME_NOREPLACE)
+    if result == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), source, None, target)
+    if os.path.lexists(target):  # a file system without the flag: a short race is what is left
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
+
+
+def set_meta(path: str, content: Content) -> None:
+    """Set mode and time of what is at `path` to the content's."""
+    if isinstance(content, FileContent):
+        os.chmod(path, content.mode)
+        os.utime(path, ns=(content.mtime_ns, content.mtime_ns), follow_symlinks=False)
+    elif isinstance(content, DirContent):
+        os.chmod(path, content.mode)
+
+
+def remove_quietly(path: str) -> None:
+    """Remove a file that may not be there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def guarded(root: str, relative: Sequence[str]) -> None:
+    """Check that no directory on the way is a link now. Raises NotADirectoryError."""
+    for path in set(relative):
+        full = os.path.join(root, path) if path else root
+        if os.path.realpath(full) != full:
+            raise NotADirectoryError(errno.ENOTDIR, "a folder on the way became a link", full)

@@ -1,0 +1,195 @@
+"""The synced tree: what disk and document last agreed on, and the signs by which a later change on disk is noticed.
+
+Keys after the folder's 16 bytes, in column `local`:
+    n + node                   the record
+    c + parent + name          the child's node id
+    i + device + inode         the node id
+    o + owner + copy           empty; conflict copies on disk
+and in column `chunk`: chunk id + node + offset (8) -> empty; where a chunk's bytes are on this disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+
+from shoal.crdt.facts import content_fields, read_content
+from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
+from shoal.node.store import Staging, Store
+
+PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What `lstat` said. While it is the same, the content is taken to be."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Signature:
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """A node that is on disk. `version`: the version that its content is; `content`: that content, as on disk."""
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: Kind
+    version: FactId | None
+    content: Content
+    signature: Signature
+    copy_of: NodeId | None = None
+
+
+class LocalIndex:
+    """The synced tree of one folder on the store."""
+
+    def __init__(self, store: Store, folder: FolderId) -> None:
+        self._staging = Staging(store)
+        self._folder = folder
+        self.count = sum(1 for _ in self._staging.scan("local", folder + b"n"))
+
+    def get(self, node: NodeId) -> LocalNode | None:
+        data = self._staging.get("local", self._folder + b"n" + node)
+        return _decode(node, data) if data is not None else None
+
+    def child(self, parent: NodeId, name: str) -> NodeId | None:
+        """Return the node on disk at this place."""
+        return _node(self._staging.get("local", self._folder + b"c" + parent + _raw(name)))
+
+    def children(self, parent: NodeId) -> dict[str, NodeId]:
+        """Return the nodes on disk in a folder, by name."""
+        prefix = self._folder + b"c" + parent
+        rows = self._staging.scan("local", prefix)
+        return {key[len(prefix) :].decode("utf-8", "surrogateescape"): NodeId(node) for key, node in rows}
+
+    def by_inode(self, device: int, inode: int) -> NodeId | None:
+        return _node(self._staging.get("local", self._folder + b"i" + device.to_bytes(8) + inode.to_bytes(8)))
+
+    def copies(self, owner: NodeId) -> list[NodeId]:
+        """Return the conflict copies of `owner` that are on disk."""
+        return [NodeId(key[-16:]) for key, _ in self._staging.scan("local", self._folder + b"o" + owner)]
+
+    def places(self, chunk: bytes) -> Iterator[tuple[NodeId, int]]:
+        """Yield where the chunk's bytes should be on this disk: node, offset."""
+        for key, _ in self._staging.scan("chunk", self._folder + chunk):
+            yield NodeId(key[48:64]), int.from_bytes(key[64:72])
+
+    def put(self, node: LocalNode) -> None:
+        """Stage a record in place of the one with its id."""
+        old = self.get(node.id)
+        if old is not None:
+            self._unlink(old, keep_chunks=_chunks(old) == _chunks(node))
+        else:
+            self.count += 1
+        folder, sign = self._folder, node.signature
+        self._staging.put("local", folder + b"n" + node.id, _encode(node))
+        self._staging.put("local", folder + b"c" + node.parent + _raw(node.name), node.id)
+        self._staging.put("local", folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id)
+        if node.copy_of is not None:
+            self._staging.put("local", folder + b"o" + node.copy_of + node.id, b"")
+        if old is None or _chunks(old) != _chunks(node):
+            for key in self._chunk_keys(node):
+                self._staging.put("chunk", key, b"")
+
+    def remove(self, node: NodeId) -> None:
+        """Stage the removal of a record."""
+        old = self.get(node)
+        if old is not None:
+            self._unlink(old, keep_chunks=False)
+            self._staging.delete("local", self._folder + b"n" + node)
+            self.count -= 1
+
+    def commit(self, *, sync: bool = False) -> None:
+        """Write what was staged. Unsynced by default: what is lost is seen and recognised again by a scan."""
+        self._staging.commit(sync=sync)
+
+    def erase(self) -> None:
+        """Forget the whole folder."""
+        for column in ("local", "chunk"):
+            for key, _ in list(self._staging.scan(column, self._folder)):
+                self._staging.delete(column, key)
+        self._staging.commit()
+        self.count = 0
+
+    def path(self, node: NodeId) -> str | None:
+        """Return the node's path on disk relative to the root, "" for the root; None when it is parked or unknown."""
+        parts: list[str] = []
+        while node != ROOT:
+            record = self.get(node)
+            if record is None or record.parent == PARKED or len(parts) > 1000:
+                return None
+            parts.append(record.name)
+            node = record.parent
+        return "/".join(reversed(parts))
+
+    def find(self, path: str) -> NodeId | None:
+        """Return the node on disk at a relative path."""
+        node = ROOT
+        for part in path.split("/") if path else ():
+            child = self.child(node, part)
+            if child is None:
+                return None
+            node = child
+        return node
+
+    def _unlink(self, old: LocalNode, *, keep_chunks: bool) -> None:
+        place = self._folder + b"c" + old.parent + _raw(old.name)
+        if self._staging.get("local", place) == old.id:
+            self._staging.delete("local", place)
+        inode = self._folder + b"i" + old.signature.device.to_bytes(8) + old.signature.inode.to_bytes(8)
+        if self._staging.get("local", inode) == old.id:
+            self._staging.delete("local", inode)
+        if old.copy_of is not None:
+            self._staging.delete("local", self._folder + b"o" + old.copy_of + old.id)
+        if not keep_chunks:
+            for key in self._chunk_keys(old):
+                self._staging.delete("chunk", key)
+
+    def _chunk_keys(self, node: LocalNode) -> Iterator[bytes]:
+        if isinstance(node.content, FileContent):
+            at = 0
+            for chunk, length in node.content.refs():
+                yield self._folder + chunk + node.id + at.to_bytes(8)
+                at += length
+
+
+def _chunks(node: LocalNode) -> bytes:
+    return node.content.chunks if isinstance(node.content, FileContent) else b""
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _node(data: bytes | None) -> NodeId | None:
+    return NodeId(data) if data is not None else None
+
+
+def _encode(node: LocalNode) -> bytes:
+    s = node.signature
+    signature = [s.device, s.inode, s.size, s.mtime_ns, s.ctime_ns, s.mode]
+    content = content_fields(node.content)
+    return cbor2.dumps([node.parent, _raw(node.name), node.kind, node.version, content, signature, node.copy_of])
+
+
+def _decode(node: NodeId, data: bytes) -> LocalNode:
+    fields: list[Any] = cbor2.loads(data)
+    parent, name, kind, version, content, signature, copy_of = fields
+    found = read_content(content)
+    assert found is not None
+    text = name.decode("utf-8", "surrogateescape")
+    return LocalNode(node, parent, text, kind, version, found, Signature(*signature), copy_of)

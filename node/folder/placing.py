@@ -1,0 +1,299 @@
+"""File content from document to disk: temporaries filled from this disk and from peers, made durable, put in place.
+
+A temporary is `.shoal/tmp/<node>-<version>.part`. One that a crash left is filled on, after each of its chunks was
+verified where it should be; so no chunk is fetched twice. A group of files is made durable by one `syncfs` before
+any of them takes its name, and their directories are synced once after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import trio
+
+from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
+from shoal.node.folder import disk
+from shoal.node.folder.local import LocalIndex, LocalNode, Signature
+from shoal.node.folder.problems import Problems
+from shoal.node.replica import Replica
+from shoal.transfer.chunking import chunk_id
+
+Landed = list[tuple[bytes, bytes | memoryview]]
+Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]]], Awaitable[list[bytes]]]
+
+RESERVE = 64 * 1024 * 1024  # bytes that stay free, or a hundredth of a small disk
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of placing files. `look`: paths where the disk was not as expected; `lacking`: nobody has them now."""
+
+    placed: tuple[NodeId, ...]
+    look: tuple[str, ...]
+    lacking: tuple[NodeId, ...]
+    failed: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    view: NodeView
+    temporary: str
+    path: str  # absolute
+    expected: Signature | None  # of what it replaces
+    keep_as: str  # absolute; where what it replaces is kept
+
+
+class Placer:
+    """Puts files of one folder in place."""
+
+    def __init__(self, root: str, index: LocalIndex, replica: Replica, fetch: Fetch, problems: Problems) -> None:
+        self._root = root
+        self._index = index
+        self._replica = replica
+        self._fetch = fetch
+        self._problems = problems
+        self.wanted_bytes = 0  # of files being placed, not landed yet
+        self._temporaries = os.path.join(root, disk.PRIVATE, "tmp")
+        self._versions = os.path.join(root, disk.PRIVATE, "versions")
+
+    def temporary(self, view: NodeView) -> str:
+        """Return the path of the temporary for this version of this node."""
+        return os.path.join(self._temporaries, f"{view.id.hex()}-{view.version.id.hex()}.part")
+
+    def kept_path(self, record: LocalNode) -> str:
+        """Return where a replaced or removed file is kept."""
+        version = record.version.hex() if record.version is not None else "0"
+        return os.path.join(self._versions, f"{record.id.hex()}-{version}-{record.signature.ctime_ns}")
+
+    async def place(self, views: Sequence[NodeView]) -> Outcome:
+        """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception."""
+        wanted = sum(v.version.content.size for v in views if isinstance(v.version.content, FileContent))
+        self.wanted_bytes += wanted
+        left = wanted
+
+        def landed(size: int) -> None:
+            nonlocal left
+            size = min(size, left)
+            left -= size
+            self.wanted_bytes -= size
+
+        try:
+            self._check_room(wanted)
+            lacking = await self._fill(views, landed)
+        except OSError as error:
+            await trio.to_thread.run_sync(self._drop, views)
+            for view in views:
+                self._problems.report(self._relative(view) or view.name, error)
+            return Outcome((), (), (), tuple(view.id for view in views))
+        finally:
+            self.wanted_bytes -= left
+        whole = [view for view in views if view.id not in lacking]
+        outcome = await self._finish(whole)
+        return replace(outcome, lacking=tuple(lacking))
+
+    def _check_room(self, wanted: int) -> None:
+        usage = shutil.disk_usage(self._root)
+        if wanted and usage.free < wanted + min(RESERVE, usage.total // 100):
+            raise OSError(errno.ENOSPC, f"the disk is full: {wanted} bytes are needed, {usage.free} are free")
+
+    async def _fill(self, views: Sequence[NodeView], landed: Callable[[int], None]) -> set[NodeId]:
+        """Fill the temporaries; return the nodes whose content no holder has."""
+        key = self._replica.content_key
+        pieces: dict[bytes, list[tuple[str, int]]] = {}
+        lengths: dict[bytes, int] = {}
+        users: dict[bytes, list[NodeId]] = {}
+        for view in views:
+            content = view.version.content
+            if not isinstance(content, FileContent):
+                continue
+            temporary = self.temporary(view)
+            have = await trio.to_thread.run_sync(_verified, temporary, content, key) if _exists(temporary) else set()
+            at = 0
+            for chunk, length in content.refs():
+                if at in have:
+                    landed(length)
+                else:
+                    pieces.setdefault(chunk, []).append((temporary, at))
+                    lengths[chunk] = length
+                    users.setdefault(chunk, []).append(view.id)
+                at += length
+        sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
+        if sources:
+            copied = await trio.to_thread.run_sync(_copy_local, key, sources, pieces, lengths)
+            for chunk in copied:
+                landed(lengths[chunk] * len(pieces.pop(chunk)))
+
+        async def sink(chunks: Landed) -> None:
+            work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
+            await trio.to_thread.run_sync(_write_all, work)
+            for chunk, data in chunks:
+                landed(len(data) * len(pieces[chunk]))
+
+        if not pieces:
+            return set()
+        gone = await self._fetch([(chunk, lengths[chunk]) for chunk in pieces], sink)
+        return {node for chunk in gone for node in users[chunk]}
+
+    def _local_sources(self, chunk: bytes) -> list[tuple[str, int]]:
+        found = []
+        for node, offset in self._index.places(chunk):
+            path = self._index.path(node)
+            if path is not None:
+                found.append((os.path.join(self._root, path), offset))
+            if len(found) == 3:
+                break
+        return found
+
+    async def _finish(self, views: Sequence[NodeView]) -> Outcome:
+        targets: list[_Target] = []
+        look: list[str] = []
+        directories: list[str] = []
+        for view in views:
+            now = self._replica.view(view.id)
+            parent = self._index.path(view.parent) if view.parent != ROOT else ""
+            current = now is not None and now.version.id == view.version.id
+            if not current or now is None or (now.parent, now.name) != (view.parent, view.name) or parent is None:
+                continue  # the document moved on; the node is dirty again
+            relative = f"{parent}/{view.name}" if parent else view.name
+            record = self._index.get(view.id)
+            if record is None and self._index.child(view.parent, view.name) is not None:
+                continue  # its name is still another's on disk
+            if record is not None and (record.parent, record.name) != (view.parent, view.name):
+                continue
+            keep = self.kept_path(record) if record is not None else ""
+            expected = record.signature if record is not None else None
+            targets.append(_Target(view, self.temporary(view), os.path.join(self._root, relative), expected, keep))
+            directories.append(parent)
+        if not targets:
+            return Outcome((), (), (), ())
+        results = await trio.to_thread.run_sync(self._put_in_place, targets, directories)
+        placed, failed = [], []
+        for target, result in zip(targets, results, strict=True):
+            view = target.view
+            relative = os.path.relpath(target.path, self._root)
+            if isinstance(result, Signature):
+                assert view.version.content is not None
+                self._index.put(
+                    LocalNode(
+                        view.id,
+                        view.parent,
+                        view.name,
+                        "file",
+                        view.version.id,
+                        view.version.content,
+                        result,
+                        view.copy_of,
+                    )
+                )
+                self._problems.clear(relative)
+                placed.append(view.id)
+            elif result is None:
+                look.append(relative)
+            else:
+                self._problems.report(relative, result)
+                failed.append(view.id)
+        self._index.commit()
+        return Outcome(tuple(placed), tuple(look), (), tuple(failed))
+
+    def _put_in_place(self, targets: Sequence[_Target], directories: Sequence[str]) -> list[Signature | OSError | None]:
+        """In a thread. For each target: its new signature; None where the disk was not as expected; or the error."""
+        results: list[Signature | OSError | None] = []
+        ready: list[OSError | None] = []
+        for target in targets:
+            assert target.view.version.content is not None
+            try:
+                disk.finish_temporary(target.temporary, target.view.version.content)
+                ready.append(None)
+            except OSError as error:
+                ready.append(error)
+        try:
+            disk.sync_file_system(self._temporaries)
+            disk.guarded(self._root, directories)
+        except OSError as error:
+            return [error] * len(targets)
+        for target, trouble in zip(targets, ready, strict=True):
+            if trouble is not None:
+                results.append(trouble)
+                continue
+            try:
+                results.append(_take_name(target))
+            except FileExistsError:
+                results.append(None)
+            except OSError as error:
+                results.append(error)
+            if not isinstance(results[-1], Signature):
+                with contextlib.suppress(OSError):
+                    os.unlink(target.temporary)
+        disk.sync_directories({os.path.dirname(target.path) for target in targets})
+        return results
+
+    def _drop(self, views: Sequence[NodeView]) -> None:
+        for view in views:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temporary(view))
+
+    def _relative(self, view: NodeView) -> str | None:
+        parent = self._index.path(view.parent) if view.parent != ROOT else ""
+        if parent is None:
+            return None
+        return f"{parent}/{view.name}" if parent else view.name
+
+
+def _take_name(target: _Target) -> Signature | None:
+    if target.expected is None:
+        disk.rename_new(target.temporary, target.path)
+        return disk.look(target.path)
+    if disk.look(target.path) != target.expected:
+        return None
+    try:
+        os.link(target.path, target.keep_as, follow_symlinks=False)  # the name is never without a file
+    except FileExistsError:
+        pass
+    except OSError:
+        os.rename(target.path, target.keep_as)
+    os.replace(target.temporary, target.path)
+    return disk.look(target.path)
+
+
+def _verified(path: str, content: FileContent, key: bytes) -> set[int]:
+    """Return the offsets of a temporary's chunks that are there and right."""
+    found = set()
+    at = 0
+    for chunk, length in content.refs():
+        data = disk.read_piece(path, at, length)
+        if data is not None and chunk_id(key, data) == chunk:
+            found.add(at)
+        at += length
+    return found
+
+
+def _copy_local(
+    key: bytes,
+    sources: dict[bytes, list[tuple[str, int]]],
+    pieces: dict[bytes, list[tuple[str, int]]],
+    lengths: dict[bytes, int],
+) -> list[bytes]:
+    """Copy chunks that are on this disk, each verified as it is read; return those found."""
+    copied = []
+    for chunk, places in sources.items():
+        for path, offset in places:
+            data = disk.read_piece(path, offset, lengths[chunk])
+            if data is not None and chunk_id(key, data) == chunk:
+                _write_all([(target, at, data) for target, at in pieces[chunk]])
+                copied.append(chunk)
+                break
+    return copied
+
+
+def _write_all(work: Sequence[tuple[str, int, bytes | memoryview]]) -> None:
+    for path, at, data in work:
+        disk.write_piece(path, at, data)
+
+
+def _exists(path: str) -> bool:
+    return os.path.lexists(path)

@@ -59,7 +59,7 @@ def _refs(fd: int, size: int, key: bytes) -> bytes:
     refs: list[tuple[bytes, int]] = []
     # Read in windows, not mapped: a mapped file that another process truncates would end this one with SIGBUS.
     at = 0
-    window = bytearray(WINDOW)
+    window = bytearray(min(WINDOW, size))
     held = 0
     while at < size:
         with memoryview(window) as view:

@@ -1,41 +1,35 @@
 """The taking side of the exchange: fetches share the streams to all holders, and every chunk is verified.
 
-A peer that stops answering, sends what it was not asked for, or a chunk that does not match its id, loses its stream;
-what it owed goes to the others. A wrong chunk also costs it its place as a holder until it is attached anew.
+A peer that stops answering, or sends what it was not asked for, loses its stream; what it owed goes to the others. One
+whose bytes do not match their id also loses its place as a holder, until somebody calls `hold` for it anew.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
-from shoal.transfer.chunking import chunk_id
-from shoal.transfer.messages import BadMessage, Chunks, Missing, Want, decode, encode
+from shoal.transfer.exchange import Exchange, Landed, LyingHolder
 from shoal.transfer.scheduler import Scheduler
-from shoal.transfer.stream import FrameStream, FrameTooLarge, StreamClosed
-from shoal.transfer.window import Window
+from shoal.transfer.stream import FrameStream, StreamClosed
 
-SILENCE = 30.0  # seconds without a frame while something is owed
 REOPEN = 1.0  # seconds before a broken stream is opened again
-IN_THREAD = 256 * 1024  # bytes from which on verifying is worth a thread
+REOPEN_MOST = 30.0  # seconds, reached by doubling while nothing useful comes
 
-Landed = list[tuple[bytes, bytes | memoryview]]
 Sink = Callable[[Landed], Awaitable[None]]
 OpenStream = Callable[[], Awaitable[FrameStream]]
 
 
-class LyingHolder(Exception):
-    """The peer sent bytes that do not match the id they were asked under."""
-
-
 @dataclass(slots=True)
 class Stats:
-    """Chunk bytes since the start: `received` verified ones, `sent` to others."""
+    """Chunk bytes since the start: `received` verified and wanted ones, by peer too; `sent` to others."""
 
     received: int = 0
     sent: int = 0
+    received_from: Counter[bytes] = field(default_factory=Counter)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,206 +37,125 @@ class _Fetch:
     folder: bytes
     key: bytes
     wanted: dict[bytes, int]
-    sink: Sink
+    landed: deque[tuple[Exchange, Landed, int]] = field(default_factory=deque)
     news: trio.Event = field(default_factory=trio.Event)
-    failure: BaseException | None = None
-
-
-@dataclass(slots=True)
-class _Request:
-    folder: bytes
-    ids: list[bytes]
-    asked_at: float
-    owed: set[int]
 
 
 class Fetcher:
-    """Fetches chunks from the attached holders."""
+    """Fetches chunks from the holders there are."""
 
     def __init__(self) -> None:
         self.stats = Stats()
+        self.work = trio.Event()
         self._scheduler = Scheduler()
         self._fetches: list[_Fetch] = []
-        self._holders: dict[bytes, trio.CancelScope] = {}
-        self._work = trio.Event()
+        self._exchanges: list[Exchange] = []
 
-    async def fetch(self, folder: bytes, key: bytes, wants: Sequence[tuple[bytes, int]], sink: Sink) -> list[bytes]:
-        """Fetch chunks, (id, length) each, and hand them to `sink` as they come.
+    async def fetch(
+        self, folder: bytes, key: bytes, wants: Sequence[tuple[bytes, int]], sink: Sink, priority: int = 0
+    ) -> list[bytes]:
+        """Fetch chunks, (id, length in bytes) each, and hand them to `sink` as they come, in any order.
 
-        Returns the ids that every holder lacks. Waits while nobody is attached. What `sink` raises is raised here.
-        `wants` name each chunk once.
+        Returns the ids that every holder lacks: empty when all came. Waits while there is no holder. Chunks of a lower
+        `priority` number are asked for first. `sink` runs in the caller's task, one call at a time, each with all that
+        has come since the one before; while it runs, no more than a window of each holder is kept. What it raises is
+        raised here.
         """
-        fetch = _Fetch(folder, key, dict(wants), sink)
+        fetch = _Fetch(folder, key, dict(wants))
         self._fetches.append(fetch)
-        self._scheduler.want(folder, fetch.wanted.items())
-        self._wake()
+        self._scheduler.want(folder, fetch.wanted.items(), priority)
+        self.on_change()
         try:
-            while fetch.wanted:
-                if fetch.failure is not None:
-                    raise fetch.failure
-                gone = self._scheduler.exhausted(folder, fetch.wanted)
-                if len(gone) == len(fetch.wanted):
-                    return gone
+            while True:
+                await self._pour(fetch, sink)
+                if not fetch.wanted:
+                    return []
+                if self._scheduler.all_stalled(folder, fetch.wanted):
+                    return list(fetch.wanted)
                 await fetch.news.wait()
                 fetch.news = trio.Event()
-            return []
         finally:
-            self._fetches.remove(fetch)
-            others = {chunk for other in self._fetches if other.folder == folder for chunk in other.wanted}
-            self._scheduler.forget(folder, [chunk for chunk in fetch.wanted if chunk not in others])
+            self._end(fetch)
 
     async def hold(self, peer: bytes, open_stream: OpenStream) -> None:
-        """Use `peer` as a holder until cancelled, or until it lies; streams that break are opened again."""
+        """Use `peer` as a holder until cancelled; return when it lied. Streams that break, or that `open_stream` could
+        not open (StreamClosed, OSError), are opened again."""
+        pause = REOPEN
         while True:
             try:
                 stream = await open_stream()
             except (StreamClosed, OSError):
-                await trio.sleep(REOPEN)
+                await trio.sleep(pause)
+                pause = min(2 * pause, REOPEN_MOST)
                 continue
-            self._scheduler.holder_joined(peer)
-            self._tell_all()
+            exchange = Exchange(peer, stream, self._scheduler, self)
+            self._exchanges.append(exchange)
+            self._scheduler.holder_joined(exchange)
+            self.on_change()
             try:
-                await _Exchange(self, peer, stream).run()
+                await exchange.run()
             except LyingHolder:
                 return
             finally:
-                self._scheduler.holder_left(peer)
-                self._tell_all()
+                self._exchanges.remove(exchange)
+                self._scheduler.holder_left(exchange)
+                self.on_change()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                     await stream.stream.reset()
-            await trio.sleep(REOPEN)
+            pause = REOPEN if exchange.useful else min(2 * pause, REOPEN_MOST)
+            await trio.sleep(pause)
 
     def retry_missing(self, peer: bytes) -> None:
         """The peer has new content: ask it again for what it lacked."""
-        self._scheduler.retry_missing(peer)
-        self._wake()
+        for exchange in self._exchanges:
+            if exchange.peer == peer:
+                self._scheduler.retry_missing(exchange)
+        self.on_change()
 
-    def _wake(self) -> None:
-        self._work.set()
-        self._work = trio.Event()
+    def key_for(self, folder: bytes, chunk: bytes) -> bytes | None:
+        """Return the key of a fetch that waits for the chunk; None when none does."""
+        return next((fetch.key for fetch in self._fetches if fetch.folder == folder and chunk in fetch.wanted), None)
 
-    def _tell_all(self) -> None:
-        self._wake()
+    def on_landed(self, exchange: Exchange, folder: bytes, landed: Landed) -> None:
+        """Pass verified chunks on to the fetches that want them."""
+        for chunk, data in landed:
+            if self._scheduler.on_chunk(folder, chunk):
+                self.stats.received += len(data)
+                self.stats.received_from[exchange.peer] += len(data)
+        for fetch in self._fetches:
+            if fetch.folder != folder:
+                continue
+            mine = [(chunk, data) for chunk, data in landed if fetch.wanted.pop(chunk, None) is not None]
+            if mine:
+                size = sum(len(data) for _, data in mine)
+                exchange.hold_back(size)
+                fetch.landed.append((exchange, mine, size))
+
+    def on_change(self) -> None:
+        """Wake whoever asks, and whoever waits for chunks."""
+        self.work.set()
+        self.work = trio.Event()
         for fetch in self._fetches:
             fetch.news.set()
 
-
-class _Exchange:
-    """One stream to one holder."""
-
-    def __init__(self, fetcher: Fetcher, peer: bytes, stream: FrameStream) -> None:
-        self._fetcher = fetcher
-        self._scheduler = fetcher._scheduler
-        self._peer = peer
-        self._stream = stream
-        self._window = Window()
-        self._requests: dict[int, _Request] = {}
-        self._heard = trio.current_time()
-
-    async def run(self) -> None:
-        """Ask and take until the stream breaks (returns) or the peer lies (raises LyingHolder)."""
-        send, receive = trio.open_memory_channel[Chunks](64)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._ask)
-                nursery.start_soon(self._listen, send)
-                nursery.start_soon(self._deliver, receive)
-                nursery.start_soon(self._watch)
-        except BaseExceptionGroup as group:
-            lies, others = group.split(LyingHolder)
-            if lies is not None:
-                raise LyingHolder from group
-            _, others = group.split((StreamClosed, FrameTooLarge, BadMessage))
-            if others is not None:
-                raise
-
-    async def _ask(self) -> None:
-        number = 0
-        while True:
-            work = self._fetcher._work
-            request = self._scheduler.next_request(self._peer, self._window.size)
-            if request is None:
-                await work.wait()
-                continue
-            folder, ids = request
-            number = (number + 1) % (1 << 32)
-            now = trio.current_time()
-            if not self._requests:
-                self._heard = now
-            self._requests[number] = _Request(folder, ids, now, set(range(len(ids))))
-            await self._stream.send(encode(Want(number, folder, tuple(ids))))
-
-    async def _listen(self, chunks: trio.MemorySendChannel[Chunks]) -> None:
-        while (frame := await self._stream.receive()) is not None:
-            self._heard = trio.current_time()
-            message = decode(frame)
-            if isinstance(message, Chunks):
-                await chunks.send(message)
-            elif isinstance(message, Missing):
-                request = self._requests.get(message.request)
-                for place in message.places:
-                    if request is None or place not in request.owed:
-                        raise BadMessage("an answer to nothing that was asked")
-                    self._settle(message.request, request, place)
-                    self._scheduler.on_missing(self._peer, request.folder, request.ids[place])
-                self._fetcher._tell_all()
-            else:
-                raise BadMessage("a want where an answer was due")
-        raise StreamClosed("the holder ended the stream")
-
-    async def _deliver(self, chunks: trio.MemoryReceiveChannel[Chunks]) -> None:
-        async for message in chunks:
-            request = self._requests.get(message.request)
-            if request is None or any(place not in request.owed for place, _ in message.chunks):
-                raise BadMessage("an answer to nothing that was asked")
-            landed = [(request.ids[place], data) for place, data in message.chunks]
-            await self._verify(request.folder, landed)
-            size = sum(len(data) for _, data in landed)
-            self._window.on_delivered(size, request.asked_at, trio.current_time())
-            await self._hand_over(request.folder, landed)
-            # Only now is there room for more: what waits for the disk counts against the window.
-            for place, _ in message.chunks:
-                self._settle(message.request, request, place)
-                self._scheduler.on_chunk(self._peer, request.folder, request.ids[place])
-            self._fetcher._wake()
-
-    async def _verify(self, folder: bytes, landed: Landed) -> None:
-        key = next((fetch.key for fetch in self._fetcher._fetches if fetch.folder == folder), None)
-        if key is None:
-            return  # nobody waits any more, and nothing is handed over
-        if sum(len(data) for _, data in landed) >= IN_THREAD:
-            true = await trio.to_thread.run_sync(_all_true, key, landed)
-        else:
-            true = _all_true(key, landed)
-        if not true:
-            raise LyingHolder
-
-    async def _hand_over(self, folder: bytes, landed: Landed) -> None:
-        for fetch in list(self._fetcher._fetches):
-            mine = [(chunk, data) for chunk, data in landed if fetch.folder == folder and chunk in fetch.wanted]
-            if not mine:
-                continue
+    async def _pour(self, fetch: _Fetch, sink: Sink) -> None:
+        while fetch.landed:
+            parts = list(fetch.landed)
+            fetch.landed.clear()
             try:
-                await fetch.sink(mine)
-            except Exception as error:  # the fetch's own trouble (a full disk), not the peer's
-                fetch.failure = error
-            else:
-                self._fetcher.stats.received += sum(len(data) for _, data in mine)
-                for chunk, _ in mine:
-                    fetch.wanted.pop(chunk, None)
-            fetch.news.set()
+                await sink([each for _, landed, _ in parts for each in landed])
+            finally:
+                for exchange, _, size in parts:
+                    exchange.hold_back(-size)
 
-    async def _watch(self) -> None:
-        while True:
-            await trio.sleep(SILENCE / 4)
-            if self._requests and trio.current_time() - self._heard > SILENCE:
-                raise StreamClosed("the holder fell silent")
-
-    def _settle(self, number: int, request: _Request, place: int) -> None:
-        request.owed.discard(place)
-        if not request.owed:
-            self._requests.pop(number, None)
-
-
-def _all_true(key: bytes, landed: Landed) -> bool:
-    return all(chunk_id(key, data) == chunk for chunk, data in landed)
+    def _end(self, fetch: _Fetch) -> None:
+        self._fetches.remove(fetch)
+        for exchange, _, size in fetch.landed:
+            exchange.hold_back(-size)
+        if not fetch.wanted:
+            return
+        others = [other.wanted for other in self._fetches if other.folder == fetch.folder]
+        self._scheduler.forget(fetch.folder, [c for c in fetch.wanted if not any(c in other for other in others)])
+        for exchange in self._exchanges:
+            exchange.cancel_unwanted()
+        self.on_change()

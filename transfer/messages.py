@@ -1,13 +1,19 @@
 """The exchange protocol, `/shoal/exchange/1`: one side wants chunks by id, the other sends them. Frames of a
 `FrameStream`, integers big-endian; the first byte says which.
 
-    W  want     request u32, folder 16, then 32 bytes an id; at most `MAX_WANTED` ids
-    C  chunks   request u32, then for each chunk: place in the request u32, length u32, bytes
-    M  missing  request u32, then for each chunk that the sender lacks: place in the request u32
+    W  want     request u32, folder 16, then 32 bytes an id; 1 to `MAX_WANTED` ids
+    X  cancel   request u32: its chunks are of no use any more
+    C  chunks   request u32, then for each chunk: place in the request u32, length u32, bytes; at least one
+    M  missing  request u32, then for each chunk that the sender lacks: place in the request u32; at least one
 
-Every wanted place is answered once, by C or M, in any order; requests may be answered one after the other. Small chunks
-travel many to a frame of about `FRAME_TARGET` bytes; a frame is never over `MAX_FRAME`. The receiver verifies each
-chunk against the id that it asked for. A frame that breaks these rules ends the stream.
+The wanting side sends W and X, the giving side C and M. Every wanted place is answered once, by C or M, in any order;
+requests may be answered one after the other. After X the giving side may answer what is left with M, whether it has
+the chunks or not; X for a request that is answered already means nothing. A request's number may be used again when all
+of its places are answered. Small chunks travel many to a frame of about `FRAME_TARGET` bytes; a frame is never over
+`MAX_FRAME`. The wanting side keeps at most `MAX_REQUESTS` requests open, reads whatever is on its way, and verifies
+each chunk against the id that it asked for. A frame that breaks these rules ends the stream.
+
+A peer that may not read a folder is answered M for all of it, as if the folder were not there.
 """
 
 from __future__ import annotations
@@ -16,13 +22,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROTOCOL = "/shoal/exchange/1"
+FOLDER_SIZE = 16
+ID_SIZE = 32
 MAX_WANTED = 4096
+MAX_REQUESTS = 32
 FRAME_TARGET = 1024 * 1024
 MAX_FRAME = 5 * 1024 * 1024
 
 
 class BadMessage(Exception):
-    """The peer sent a frame that the protocol does not know: it misbehaves."""
+    """The peer sent what the protocol does not allow: it misbehaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,13 @@ class Want:
     request: int
     folder: bytes
     ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The rest of a request is of no use any more."""
+
+    request: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class Missing:
     places: tuple[int, ...]
 
 
-Message = Want | Chunks | Missing
+Message = Want | Cancel | Chunks | Missing
 
 
 def encode(message: Message) -> bytes:
@@ -59,6 +75,8 @@ def encode(message: Message) -> bytes:
     match message:
         case Want(_, folder, ids):
             return b"".join((b"W", number, folder, *ids))
+        case Cancel():
+            return b"X" + number
         case Chunks(_, chunks):
             parts: list[bytes | memoryview] = [b"C", number]
             for place, data in chunks:
@@ -73,25 +91,42 @@ def decode(frame: bytes) -> Message:
     if len(frame) < 5:
         raise BadMessage("a frame of fewer than 5 bytes")
     request = int.from_bytes(frame[1:5])
-    body = memoryview(frame)[5:]
     match frame[:1]:
         case b"W":
-            count, rest = divmod(len(body) - 16, 32)
-            if rest or not 0 < count <= MAX_WANTED:
-                raise BadMessage("a want of a wrong size")
-            return Want(request, bytes(body[:16]), tuple(bytes(body[at : at + 32]) for at in range(16, len(body), 32)))
+            return _want(request, frame)
+        case b"X":
+            if len(frame) != 5:
+                raise BadMessage("a cancel of a wrong size")
+            return Cancel(request)
         case b"C":
-            chunks = []
-            at = 0
-            while at < len(body):
-                place, length = int.from_bytes(body[at : at + 4]), int.from_bytes(body[at + 4 : at + 8])
-                if at + 8 + length > len(body):
-                    raise BadMessage("a chunk that ends beyond its frame")
-                chunks.append((place, body[at + 8 : at + 8 + length]))
-                at += 8 + length
-            return Chunks(request, chunks)
+            return _chunks(request, frame)
         case b"M":
-            if len(body) % 4:
+            if len(frame) == 5 or (len(frame) - 5) % 4:
                 raise BadMessage("a list of missing chunks of a wrong size")
-            return Missing(request, tuple(int.from_bytes(body[at : at + 4]) for at in range(0, len(body), 4)))
+            return Missing(request, tuple(int.from_bytes(frame[at : at + 4]) for at in range(5, len(frame), 4)))
     raise BadMessage(f"unknown message {frame[:1]!r}")
+
+
+def _want(request: int, frame: bytes) -> Want:
+    start = 5 + FOLDER_SIZE
+    count, rest = divmod(len(frame) - start, ID_SIZE)
+    if rest or not 0 < count <= MAX_WANTED:
+        raise BadMessage("a want of a wrong size")
+    ids = tuple(frame[at : at + ID_SIZE] for at in range(start, len(frame), ID_SIZE))
+    return Want(request, frame[5:start], ids)
+
+
+def _chunks(request: int, frame: bytes) -> Chunks:
+    body = memoryview(frame)
+    chunks: list[tuple[int, bytes | memoryview]] = []
+    at = 5
+    while at < len(frame):
+        data = at + 8
+        end = data + int.from_bytes(frame[at + 4 : data])
+        if end > len(frame):
+            raise BadMessage("a chunk that ends beyond its frame")
+        chunks.append((int.from_bytes(frame[at : at + 4]), body[data:end]))
+        at = end
+    if not chunks or at != len(frame):
+        raise BadMessage("chunks of a wrong size")
+    return Chunks(request, chunks)

@@ -1,14 +1,32 @@
-"""The giving side of the exchange protocol: reads wants, sends chunks, a bounded number of bytes at a time."""
+"""The giving side of the exchange protocol: reads wants, sends chunks, a bounded number of bytes at a time.
+
+Three tasks a stream: one reads the peer's questions, one reads chunks from the source, one sends; so the disk and the
+network work side by side, and a peer that takes slowly costs one batch and three frames, whatever it asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from shoal.transfer.messages import FRAME_TARGET, BadMessage, Chunks, Missing, Want, decode, encode
+import trio
+
+from shoal.transfer.messages import (
+    FRAME_TARGET,
+    MAX_REQUESTS,
+    BadMessage,
+    Cancel,
+    Chunks,
+    Missing,
+    Want,
+    decode,
+    encode,
+)
 from shoal.transfer.stream import FrameStream, FrameTooLarge, StreamClosed
 
-BATCH = 64  # chunks read from the source at once, unless they are large
+BATCH = 64  # chunks asked of the source at once
+READ_TARGET = 4 * 1024 * 1024  # bytes after which a source should stop early
 
 
 class ChunkSource(Protocol):
@@ -19,8 +37,8 @@ class ChunkSource(Protocol):
         ...
 
     async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | None]:
-        """Return the chunks, each verified against its id, None where it is not here. May stop early: the result can
-        be shorter than `ids`, never empty."""
+        """Return the chunks, each verified against its id, None where it is not here. Should stop once it has read
+        `READ_TARGET` bytes: the result can be shorter than `ids`, never empty."""
         ...
 
     def on_sent(self, size: int) -> None:
@@ -28,47 +46,92 @@ class ChunkSource(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Question:
+    want: Want
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    frame: bytes
+    chunk_bytes: int
+
+
 async def serve(stream: FrameStream, source: ChunkSource) -> None:
     """Answer wants until the peer ends the stream or breaks the protocol; never raises for what a peer does."""
+    server = _Server(stream, source)
     try:
-        while (frame := await stream.receive()) is not None:
-            want = decode(frame)
-            if not isinstance(want, Want):
-                raise BadMessage("only wants are understood here")
-            await _answer(stream, source, want)
+        await server.run()
         await stream.stream.aclose()
-    except (BadMessage, FrameTooLarge, StreamClosed):
+    except* (BadMessage, FrameTooLarge, StreamClosed):
         await stream.stream.reset()
 
 
-async def _answer(stream: FrameStream, source: ChunkSource, want: Want) -> None:
-    if not source.may_read(stream.peer, want.folder):
-        await stream.send(encode(Missing(want.request, tuple(range(len(want.ids))))))
-        return
-    at = 0
-    held: list[tuple[int, bytes]] = []
-    size = 0
-    missing: list[int] = []
-    while at < len(want.ids):
-        batch = await source.read(want.folder, want.ids[at : at + BATCH])
-        for place, data in enumerate(batch, at):
-            if data is None:
-                missing.append(place)
-                continue
-            if held and size + len(data) > FRAME_TARGET:
-                await _send(stream, source, want.request, held, size)
-                held, size = [], 0
-            held.append((place, data))
-            size += len(data)
-        at += len(batch)
-    if held:
-        await _send(stream, source, want.request, held, size)
-    if missing:
-        await stream.send(encode(Missing(want.request, tuple(missing))))
+class _Server:
+    def __init__(self, stream: FrameStream, source: ChunkSource) -> None:
+        self._stream = stream
+        self._source = source
+        self._open: dict[int, _Question] = {}
 
+    async def run(self) -> None:
+        ask, asked = trio.open_memory_channel[_Question](MAX_REQUESTS)
+        answer, answers = trio.open_memory_channel[_Answer](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, ask, name="exchange serve listen")
+            nursery.start_soon(self._answer_all, asked, answer, name="exchange serve read")
+            nursery.start_soon(self._send_all, answers, name="exchange serve send")
 
-async def _send(
-    stream: FrameStream, source: ChunkSource, request: int, held: Sequence[tuple[int, bytes]], size: int
-) -> None:
-    await stream.send(encode(Chunks(request, held)))
-    source.on_sent(size)
+    async def _listen(self, ask: trio.MemorySendChannel[_Question]) -> None:
+        with ask:
+            while (frame := await self._stream.receive()) is not None:
+                message = decode(frame)
+                if isinstance(message, Want):
+                    if message.request in self._open:
+                        raise BadMessage("a request's number was used again too early")
+                    self._open[message.request] = question = _Question(message)
+                    await ask.send(question)
+                elif isinstance(message, Cancel):
+                    if (question_or_none := self._open.get(message.request)) is not None:
+                        question_or_none.cancelled = True
+                else:
+                    raise BadMessage("an answer where a question was due")
+
+    async def _answer_all(
+        self, asked: trio.MemoryReceiveChannel[_Question], answer: trio.MemorySendChannel[_Answer]
+    ) -> None:
+        with answer:
+            async for question in asked:
+                await self._answer(question, answer)
+
+    async def _answer(self, question: _Question, answer: trio.MemorySendChannel[_Answer]) -> None:
+        want = question.want
+        may = self._source.may_read(self._stream.peer, want.folder)
+        at = 0
+        held: list[tuple[int, bytes]] = []
+        size = 0
+        missing: list[int] = []
+        while may and at < len(want.ids) and not question.cancelled:
+            batch = await self._source.read(want.folder, want.ids[at : at + BATCH])
+            for place, data in enumerate(batch, at):
+                if data is None:
+                    missing.append(place)
+                    continue
+                if held and size + len(data) > FRAME_TARGET:
+                    await answer.send(_Answer(encode(Chunks(want.request, held)), size))
+                    held, size = [], 0
+                held.append((place, data))
+                size += len(data)
+            at += len(batch)
+        missing += range(at, len(want.ids))
+        del self._open[want.request]  # before the peer can know that all is answered
+        if held:
+            await answer.send(_Answer(encode(Chunks(want.request, held)), size))
+        if missing:
+            await answer.send(_Answer(encode(Missing(want.request, tuple(missing))), 0))
+
+    async def _send_all(self, answers: trio.MemoryReceiveChannel[_Answer]) -> None:
+        async for answer in answers:
+            await self._stream.send(answer.frame)
+            if answer.chunk_bytes:
+                self._source.on_sent(answer.chunk_bytes)

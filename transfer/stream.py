@@ -39,12 +39,19 @@ class ByteStream(Protocol):
 
 
 class FrameStream:
-    """Frames over a `ByteStream`: 4 bytes big-endian length, then that many bytes, at most `max_frame`."""
+    """Frames over a `ByteStream`: 4 bytes big-endian length, then that many bytes, at most `max_frame`.
+
+    One task may send while another receives, not two of a kind. A `receive` that is cancelled loses nothing; a `send`
+    that is cancelled leaves the stream fit only to be reset.
+    """
 
     def __init__(self, stream: ByteStream, max_frame: int = 8 * 1024 * 1024) -> None:
         self.stream = stream
         self.max_frame = max_frame
-        self._buffer = bytearray()
+        # What was read and not given out, as it came: a large frame is put together once, by one copy.
+        self._parts: list[memoryview] = []
+        self._held = 0
+        self._size: int | None = None  # of the frame whose header was taken
 
     @property
     def peer(self) -> bytes:
@@ -58,22 +65,39 @@ class FrameStream:
 
     async def receive(self) -> bytes | None:
         """Return the next frame, or None at a clean end. Raises StreamClosed, FrameTooLarge."""
-        if not await self._fill(4, clean_end=True):
-            return None
-        size = int.from_bytes(self._buffer[:4])
-        if size > self.max_frame:
-            raise FrameTooLarge(f"frame of {size} bytes announced, the limit is {self.max_frame}")
-        await self._fill(4 + size, clean_end=False)
-        frame = bytes(self._buffer[4 : 4 + size])
-        del self._buffer[: 4 + size]
+        if self._size is None:
+            if not await self._fill(4, clean_end=True):
+                return None
+            self._size = int.from_bytes(self._take(4))
+        if self._size > self.max_frame:
+            raise FrameTooLarge(f"frame of {self._size} bytes announced, the limit is {self.max_frame}")
+        await self._fill(self._size, clean_end=False)
+        frame = self._take(self._size)
+        self._size = None
         return frame
 
     async def _fill(self, size: int, *, clean_end: bool) -> bool:
-        while len(self._buffer) < size:
-            data = await self.stream.receive_some(max(65536, size - len(self._buffer)))
+        while self._held < size:
+            data = await self.stream.receive_some(max(65536, size - self._held))
             if not data:
-                if clean_end and not self._buffer:
+                if clean_end and not self._held:
                     return False
                 raise StreamClosed("the stream ended inside a frame")
-            self._buffer += data
+            self._parts.append(memoryview(data))
+            self._held += len(data)
         return True
+
+    def _take(self, size: int) -> bytes:
+        self._held -= size
+        if self._held == 0:
+            taken, self._parts = b"".join(self._parts), []
+        elif len(self._parts[0]) >= size:
+            taken = bytes(self._parts[0][:size])
+            self._parts[0] = self._parts[0][size:]
+        else:
+            # The last part is the only one that reaches beyond what is taken: reading stops as soon as it suffices.
+            last = self._parts.pop()
+            cut = len(last) - self._held
+            taken = b"".join((*self._parts, last[:cut]))
+            self._parts = [last[cut:]]
+        return taken

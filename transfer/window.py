@@ -15,20 +15,21 @@ SAMPLE = 0.1  # seconds
 
 
 class Window:
-    """The window of one peer. Times are seconds of any monotonic clock."""
+    """The window of one peer, `size` in bytes. Times are seconds of any monotonic clock."""
 
     def __init__(self) -> None:
         self.size = LEAST
         self._rates: deque[float] = deque(maxlen=HISTORY)
         self._delay = float("inf")
-        self._since: float | None = None
+        self._since = self._last = float("-inf")
         self._bytes = 0
 
     def on_delivered(self, size: int, asked_at: float, now: float) -> None:
         """`size` bytes came that were asked for at `asked_at`."""
         self._delay = min(self._delay, max(now - asked_at, 0.001))
-        if self._since is None:
-            self._since = asked_at
+        if asked_at > self._last:  # nothing was under way before: the pause says nothing of the path
+            self._since, self._bytes = asked_at, 0
+        self._last = now
         self._bytes += size
         elapsed = now - self._since
         if elapsed >= SAMPLE:

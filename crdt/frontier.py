@@ -1,4 +1,9 @@
-"""Frontiers: how much of each log a replica holds. Log id -> head."""
+"""Frontiers: how much of each log a replica holds. Log id -> head.
+
+    encoded = canonical CBOR array of [device, incarnation, length, hash of the last entry], sorted, no log twice
+
+A log's floor is a matter of the store that dropped entries and does not travel.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shoal.crdt import codec
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId
 
@@ -43,16 +49,24 @@ def frontier_fields(frontier: Frontier) -> list[Any]:
 
 
 def read_frontier(fields: Any) -> dict[LogId, LogHead]:
-    """Read what `frontier_fields` made. Raises ValueError for anything else."""
-    frontier = {}
-    if not isinstance(fields, list) or len(fields) > MAX_LOGS:
-        raise ValueError("not a frontier")
-    for row in fields:
-        match row:
-            case [bytes(device), bytes(incarnation), int(length), bytes(digest)]:
-                if len(device) != 32 or len(incarnation) != 16 or len(digest) != 32 or not 0 <= length < 1 << 62:
-                    raise ValueError("not a frontier: a field has the wrong size")
-                frontier[LogId(DeviceId(device), incarnation)] = LogHead(length, digest)
-            case _:
-                raise ValueError("not a frontier: a row has the wrong form")
+    """Read what `frontier_fields` made. Raises ValueError (`codec.Malformed`) for anything else."""
+    frontier: dict[LogId, LogHead] = {}
+    before = b""
+    for row in codec.as_list(fields, most=MAX_LOGS):
+        device, incarnation, length, digest = codec.as_list(row, length=4)
+        log = LogId(DeviceId(codec.as_bytes(device, 32)), codec.as_bytes(incarnation, 16))
+        if log.key() <= before:
+            raise codec.Malformed("the logs of a frontier are out of order")
+        before = log.key()
+        frontier[log] = LogHead(codec.as_int(length), codec.as_bytes(digest, 32))
     return frontier
+
+
+def encode_frontier(frontier: Frontier) -> bytes:
+    """Return the frontier's one encoding."""
+    return codec.encode(frontier_fields(frontier))
+
+
+def decode_frontier(encoded: bytes) -> dict[LogId, LogHead]:
+    """Read what `encode_frontier` made. Raises codec.Malformed."""
+    return read_frontier(codec.decode(encoded, MAX_LOGS * 128))

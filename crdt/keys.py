@@ -57,6 +57,7 @@ class FolderKeys:
     log: bytes = field(repr=False)
     content: bytes = field(repr=False)
     discovery: bytes = field(repr=False)
+    epoch: int = 0
 
     @classmethod
     def from_secret(cls, secret: bytes, epoch: int = 0) -> FolderKeys:
@@ -66,7 +67,7 @@ class FolderKeys:
             return blake3.blake3(material, derive_key_context=context).digest()
 
         dated = secret + epoch.to_bytes(8)
-        return cls(derive(LOG_CONTEXT, dated), derive(CONTENT_CONTEXT, secret), derive(DISCOVERY_CONTEXT, dated))
+        return cls(derive(LOG_CONTEXT, dated), derive(CONTENT_CONTEXT, secret), derive(DISCOVERY_CONTEXT, dated), epoch)
 
 
 def seal(key: bytes, plain: bytes, context: bytes) -> bytes:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import blake3
-import cbor2
 
+from shoal.crdt import codec
 from shoal.crdt.keys import DeviceKey, verify_signature
 from shoal.crdt.model import DeviceId
 
@@ -110,15 +110,13 @@ class Roster:
 
 
 def _signed(key: DeviceKey, fields: list[Any]) -> bytes:
-    return cbor2.dumps([*fields, key.sign(CONTEXT + cbor2.dumps(fields))])
+    return codec.encode([*fields, key.sign(CONTEXT + codec.encode(fields))])
 
 
 def _read(encoded: bytes) -> _Statement | None:
     """Read a statement and check its signature; None when it is not one."""
-    if len(encoded) > MAX_STATEMENT:
-        return None
     try:
-        *fields, signature = cbor2.loads(encoded)
+        *fields, signature = codec.as_list(codec.decode(encoded, MAX_STATEMENT))
         digest = blake3.blake3(encoded).digest()
         match fields:
             case ["genesis", bytes(device), str(name), int(time_ms)]:
@@ -132,4 +130,4 @@ def _read(encoded: bytes) -> _Statement | None:
     except Exception:  # a stranger's bytes
         return None
     fits = len(said.device) == 32 and len(name) <= MAX_NAME
-    return said if fits and verify_signature(said.by, CONTEXT + cbor2.dumps(fields), signature) else None
+    return said if fits and verify_signature(said.by, CONTEXT + codec.encode(fields), signature) else None

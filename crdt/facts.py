@@ -2,7 +2,7 @@
 
     version  = [0, id, [replaced ids], lamport, device, time_ms, content]
     location = [1, id, [replaced ids], lamport, device, time_ms, parent, name, kind]    kind: 0 file, 1 dir
-    content  = null (deleted) | [0, size, mode, mtime_ns, chunks] | [1, target] | [2, mode]
+    content  = null (deleted) | [0, size, mode, mtime_ns, chunks] | [1, target, mtime_ns] | [2, mode]
 
 Names and link targets are byte strings: the file system's own bytes, which need not be UTF-8.
 """
@@ -96,8 +96,8 @@ def content_fields(content: Content | None) -> list[Any] | None:
             return None
         case FileContent(size, mode, mtime_ns, chunks):
             return [0, size, mode, mtime_ns, chunks]
-        case LinkContent(target):
-            return [1, _raw(target)]
+        case LinkContent(target, mtime_ns):
+            return [1, _raw(target), mtime_ns]
         case DirContent(mode):
             return [2, mode]
 
@@ -108,14 +108,12 @@ def read_content(fields: Any) -> Content | None:
         case None:
             return None
         case [0, size, mode, mtime_ns, bytes(chunks)]:
-            if type(mtime_ns) is not int or abs(mtime_ns) >= 1 << 63:
-                raise MalformedFact("unfit time")
-            found = FileContent(_number(size), _number(mode) & 0o7777, mtime_ns, chunks)
+            found = FileContent(_number(size), _number(mode) & 0o7777, _time(mtime_ns), chunks)
             if len(chunks) % CHUNK_REF_SIZE or sum(length for _, length in found.refs()) != size:
                 raise MalformedFact("the chunks do not add up to the size")
             return found
-        case [1, target]:
-            return LinkContent(_text(target, MAX_TARGET))
+        case [1, target, mtime_ns]:
+            return LinkContent(_text(target, MAX_TARGET), _time(mtime_ns))
         case [2, mode]:
             return DirContent(_number(mode) & 0o7777)
     raise MalformedFact("unknown kind of content")
@@ -134,6 +132,12 @@ def _text(value: Any, limit: int) -> str:
 def _bytes(value: Any, size: int) -> bytes:
     if not isinstance(value, bytes) or len(value) != size:
         raise MalformedFact(f"{size} bytes expected")
+    return value
+
+
+def _time(value: Any) -> int:
+    if type(value) is not int or abs(value) >= 1 << 63:
+        raise MalformedFact("unfit time")
     return value
 
 

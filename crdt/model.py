@@ -44,6 +44,7 @@ class LinkContent:
     """A symbolic link, never followed. `target` is the link's text exactly as on disk (surrogateescape)."""
 
     target: str
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from shoal.crdt.ids import copy_id
-from shoal.crdt.model import ROOT, Content, DeviceId, Fact, FactId, FileContent, Location, NodeId, NodeView, Version
+from shoal.crdt.model import ROOT, Content, DeviceId, Fact, FactId, FileContent, LinkContent, Location, NodeId, NodeView, Version
 from shoal.crdt.naming import conflict_name, copy_name
 from shoal.crdt.placement import Placement, candidates, order
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
@@ -25,9 +25,11 @@ def version_order(version: Version) -> tuple[int, DeviceId, FactId]:
 
 
 def same_content(one: Content | None, other: Content | None) -> bool:
-    """Return whether two contents are no conflict: equal, or files that differ in mode or time alone."""
+    """Return whether two contents are no conflict: equal, or different in mode or time alone."""
     if isinstance(one, FileContent) and isinstance(other, FileContent):
         return one.size == other.size and one.chunks == other.chunks
+    if isinstance(one, LinkContent) and isinstance(other, LinkContent):
+        return one.target == other.target
     return one == other
 
 

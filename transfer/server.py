@@ -123,6 +123,9 @@ class _Server:
                 held.append((place, data))
                 size += len(data)
             at += len(batch)
+            if held and answer.statistics().tasks_waiting_receive:  # the network waits: do not wait for a full frame
+                await answer.send(_Answer(encode(Chunks(want.request, held)), size))
+                held, size = [], 0
         missing += range(at, len(want.ids))
         del self._open[want.request]  # before the peer can know that all is answered
         if held:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from shoal.crdt.model import ROOT, DirContent, FileContent, NodeId, NodeView
+from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
+from shoal.crdt.tree import same_content
 from shoal.node.folder import disk
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
@@ -61,7 +62,7 @@ class Applier:
                     assert record is not None
                     removals.append(record)
                 elif view.id not in busy:
-                    self._guard(view, lambda v=view: self._settle(v, steps), steps)  # type: ignore[misc]
+                    self._guard(view, lambda v=view: self._settle(v, steps), steps)
             if before == (len(steps.look), len(steps.stuck), len(steps.place)):
                 steps.done.append(node)
         await self._remove(removals, steps)
@@ -134,12 +135,7 @@ class Applier:
             if record.version != view.version.id:
                 self._index.put(replace(record, version=view.version.id))
             return
-        meta_only = isinstance(content, DirContent) or (
-            isinstance(content, FileContent)
-            and isinstance(record.content, FileContent)
-            and content.chunks == record.content.chunks
-        )
-        if not meta_only:
+        if not (isinstance(content, DirContent) or same_content(content, record.content)):
             steps.place.append(view)
             return
         full = os.path.join(self._root, path)
@@ -158,7 +154,7 @@ class Applier:
         return view is not None and view.kind == "dir" and self._settle(view, steps)
 
     def _vacate(self, view: NodeView, steps: Steps) -> bool:
-        """Free the name that `view` is to have: its holder goes where it belongs, or is parked. Return whether it is."""
+        """Free the name that `view` is to have: its holder goes where it belongs, or is parked."""
         path = self._path(view)
         assert path is not None
         holder = self._index.child(view.parent, view.name)
@@ -230,7 +226,6 @@ class Applier:
         disk.guarded(self._root, [os.path.dirname(path)])
         os.mkdir(full)
         content = view.version.content if isinstance(view.version.content, DirContent) else DirContent(0o755)
-        os.chmod(full, content.mode | 0o700 if content.mode & 0o700 != 0o700 else content.mode)
         os.chmod(full, content.mode)
         signature = disk.look(full)
         assert signature is not None
@@ -255,11 +250,14 @@ class Applier:
         if self._index.get(record.id) is None:
             return
         owner = record.copy_of or record.id
-        path = self._index.path(record.id)
-        if path is None:
+        if record.parent == PARKED:
+            path, full = record.name, self._parking(record)
+        else:
+            path = self._index.path(record.id) or ""
+            full = os.path.join(self._root, path)
+        if not path:
             steps.stuck.append(owner)
             return
-        full = os.path.join(self._root, path)
         try:
             found = disk.look(full)
             if found is None:
@@ -269,7 +267,8 @@ class Applier:
                 steps.look.append(path)
                 steps.stuck.append(owner)
                 return
-            disk.guarded(self._root, [os.path.dirname(path)])
+            if record.parent != PARKED:
+                disk.guarded(self._root, [os.path.dirname(path)])
             if record.kind == "dir":
                 self._remove_directory(record, path, full, steps)
             else:

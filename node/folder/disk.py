@@ -74,7 +74,7 @@ def read_content(path: str, key: bytes, expected: Signature) -> Content:
         case "dir":
             return DirContent(mode)
         case "link":
-            return LinkContent(os.readlink(path))
+            return LinkContent(os.readlink(path), expected.mtime_ns)
         case "file":
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -118,6 +118,7 @@ def finish_temporary(path: str, content: Content) -> None:
     if isinstance(content, LinkContent):
         remove_quietly(path)
         os.symlink(content.target, path)
+        os.utime(path, ns=(content.mtime_ns, content.mtime_ns), follow_symlinks=False)
         return
     assert isinstance(content, FileContent)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -168,8 +169,9 @@ def rename_new(source: str, target: str) -> None:
 
 def set_meta(path: str, content: Content) -> None:
     """Set mode and time of what is at `path` to the content's."""
-    if isinstance(content, FileContent):
-        os.chmod(path, content.mode)
+    if isinstance(content, FileContent | LinkContent):
+        if isinstance(content, FileContent):
+            os.chmod(path, content.mode)
         os.utime(path, ns=(content.mtime_ns, content.mtime_ns), follow_symlinks=False)
     elif isinstance(content, DirContent):
         os.chmod(path, content.mode)

@@ -125,8 +125,8 @@ class Placer:
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
             copied = await trio.to_thread.run_sync(_copy_local, key, sources, pieces, lengths)
-            for chunk in copied:
-                landed(lengths[chunk] * len(pieces.pop(chunk)))
+            for found_here in copied:
+                landed(lengths[found_here] * len(pieces.pop(found_here)))
 
         async def sink(chunks: Landed) -> None:
             work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
@@ -175,7 +175,7 @@ class Placer:
         placed, failed = [], []
         for target, result in zip(targets, results, strict=True):
             view = target.view
-            relative = os.path.relpath(target.path, self._root)
+            relative = target.path.removeprefix(self._root + "/")
             if isinstance(result, Signature):
                 assert view.version.content is not None
                 self._index.put(

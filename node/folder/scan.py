@@ -192,7 +192,9 @@ class Scanner:
             assert seen.signature is not None
             node = self._index.by_inode(seen.signature.device, seen.signature.inode)
             record = self._index.get(node) if node is not None else None
-            if record is None or record.id in taken or record.parent == PARKED:
+            if record is None or record.id in taken:
+                continue
+            if record.parent == PARKED and disk.look(self._parking(record)) is not None:
                 continue
             is_dir = kind_of(seen.signature) == "dir"
             same = is_dir or (
@@ -383,6 +385,9 @@ class Scanner:
     def count_missing(self, missing: dict[NodeId, str]) -> int:
         """Return how many nodes are gone with these, what was in them included."""
         return len({record.id for node in missing for record in self._with_descendants(node)})
+
+    def _parking(self, record: LocalNode) -> str:
+        return os.path.join(self._root, disk.PRIVATE, "tmp", record.id.hex())
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pyfastcdc import FastCDC
 
-from shoal.transfer import chunking
 from shoal.transfer.chunking import AVERAGE_CHUNK, MAX_CHUNK, MIN_CHUNK, WINDOW, FileChanged, chunk_file, chunk_id
 
 KEY = bytes(range(32))
@@ -90,7 +89,7 @@ def test_a_file_written_while_it_is_read_is_reported(
 
         return read
 
-    monkeypatch.setattr(chunking.os, "pread", meddling(os.pread))
-    monkeypatch.setattr(chunking.os, "preadv", meddling(os.preadv))
+    monkeypatch.setattr(os, "pread", meddling(os.pread))
+    monkeypatch.setattr(os, "preadv", meddling(os.preadv))
     with pytest.raises(FileChanged):
         refs_of(path)

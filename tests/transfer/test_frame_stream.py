@@ -6,6 +6,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from shoal.transfer.stream import FrameStream, FrameTooLarge, StreamClosed
 
@@ -85,7 +86,7 @@ async def test_an_end_inside_a_frame_is_a_broken_stream(data: bytes) -> None:
         await FrameStream(Pieces([data])).receive()
 
 
-async def test_a_cancelled_receive_loses_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cancelled_receive_loses_nothing(autojump_clock: MockClock) -> None:
     stream = FrameStream(Pieces([b"\0\0\0\5ab", None, b"cde"]))
     with trio.move_on_after(1):
         await stream.receive()

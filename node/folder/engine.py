@@ -1,0 +1,372 @@
+"""One folder's loop: wakes for the watcher, the document and time; first disk to document, then document to disk.
+
+Everything but the placing of files happens in this one task, so the two halves never see each other half done. Placing
+waits for peers and for the disk, and runs beside, a few groups at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import trio
+
+from shoal.crdt.model import FileContent, NodeId, NodeView
+from shoal.node.folder import disk
+from shoal.node.folder.apply import Applier, Steps
+from shoal.node.folder.ignore import RULES, IgnoreRules
+from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.marker import has_marker, tidy
+from shoal.node.folder.placing import Fetch, Placer
+from shoal.node.folder.problems import Problem, Problems
+from shoal.node.folder.safety import is_mass_disappearance
+from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.watch import watch
+from shoal.node.replica import Replica
+from shoal.node.store import Store, StoreFull
+from shoal.transfer.chunking import chunk_id
+
+ROUND = 2000  # dirty nodes looked at in a round
+GROUP_FILES = 500
+GROUP_BYTES = 16 * 1024 * 1024
+GROUPS = 3  # placed side by side
+GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
+RETRY = 3.0
+RESCAN = 15 * 60.0
+LOOK_AGAIN = 0.5
+
+Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """What a folder is doing. `needed_*`: not on this disk yet; `held`: deletions that wait for a person's word."""
+
+    status: Status
+    reason: str
+    nodes: int
+    needed_files: int
+    needed_bytes: int
+    held: int
+    problems: tuple[Problem, ...]
+
+
+class FolderEngine:
+    """Keeps the directory `root` the same as the replica's tree; calls `on_progress` as its state changes."""
+
+    def __init__(
+        self,
+        root: str,
+        store: Store,
+        replica: Replica,
+        fetch: Fetch,
+        now_ms: Callable[[], int],
+        *,
+        watching: bool = True,
+    ) -> None:
+        self.root = os.path.realpath(root)
+        self.replica = replica
+        self.index = LocalIndex(store, replica.folder)
+        self.on_progress: Callable[[], None] = lambda: None
+        self.on_event: Callable[[str, str], None] = lambda kind, text: None
+        self._watching = watching
+        self._problems = Problems(now_ms)
+        self._rules = IgnoreRules(self.root)
+        self._placer = Placer(self.root, self.index, replica, fetch, self._problems)
+        self._scanner = Scanner(self.root, self.index, replica, self._rules, self._problems)
+        self._applier = Applier(self.root, self.index, replica, self._placer, self._rules, self._problems)
+        self._status: Status = "starting"
+        self._reason = ""
+        self._paths: set[str] = set()
+        self._later: dict[str, float] = {}  # path -> when to look at it
+        self._missing_since: dict[str, float] = {}
+        self._busy: set[NodeId] = set()
+        self._stuck_until: dict[NodeId, float] = {}
+        self._groups = 0
+        self._held: Findings | None = None
+        self._scan_due = True
+        self._scanned = trio.Event()
+        self._confirm_once = False
+        self._awake = trio.Event()
+        replica.changed = self.wake
+
+    # -- asked by others ---------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have the loop look for work."""
+        self._awake.set()
+
+    def retry_now(self) -> None:
+        """Something that was lacking may be had now."""
+        self._stuck_until.clear()
+        self.wake()
+
+    def scan_soon(self) -> None:
+        """Have the whole folder looked at."""
+        self._scan_due = True
+        self.wake()
+
+    async def scan(self) -> None:
+        """Have the whole folder looked at, and wait until that is done."""
+        scanned = self._scanned
+        self.scan_soon()
+        if self._status != "stopped":
+            await scanned.wait()
+
+    def confirm_deletes(self) -> int:
+        """The deletions that were held are meant; return how many there were."""
+        held, self._held = self._held, None
+        if held is None:
+            return 0
+        count = self._scanner.count_missing(held.missing)
+        self._scan_due = True
+        self._confirm_once = True
+        self.wake()
+        return count
+
+    def is_idle(self) -> bool:
+        """Return whether disk and document agree, as far as is known here."""
+        quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
+        return quiet and not self._busy and not self.replica.dirty(1)
+
+    def state(self) -> FolderState:
+        """Return what the folder is doing now."""
+        dirty = self.replica.dirty(20_000)
+        files = size = 0
+        for node in dirty:
+            view, record = self.replica.view(node), self.index.get(node)
+            if view is None or (record is not None and record.content == view.version.content):
+                continue
+            files += 1
+            if isinstance(view.version.content, FileContent) and node not in self._busy:
+                size += view.version.content.size
+        held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
+        status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
+        size += self._placer.wanted_bytes
+        return FolderState(status, self._reason, self.index.count, files, size, held, tuple(self._problems.all()))
+
+    async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
+        """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
+        plans: list[list[tuple[str, int]]] = []
+        for chunk in ids:
+            found = []
+            for node, offset in self.index.places(chunk):
+                path = self.index.path(node)
+                if path is not None:
+                    found.append((os.path.join(self.root, path), offset))
+            plans.append(found)
+        lengths = [self._length_of(chunk) for chunk in ids]
+        data, damaged = await trio.to_thread.run_sync(_read_all, self.replica.content_key, ids, plans, lengths)
+        for path in damaged:
+            relative = path.removeprefix(self.root + "/")
+            self._paths.add(relative)  # most often it was just edited
+            self.wake()
+        return data
+
+    def _length_of(self, chunk: bytes) -> int:
+        for node, offset in self.index.places(chunk):
+            record = self.index.get(node)
+            if record is not None and isinstance(record.content, FileContent):
+                at = 0
+                for found, length in record.content.refs():
+                    if at == offset and found == chunk:
+                        return length
+                    at += length
+        return 0
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until cancelled. Trouble with the folder as a whole stops it, is shown, and is tried again."""
+        while True:
+            try:
+                if not has_marker(self.root, self.replica.folder):
+                    raise NotADirectoryError("the folder, or its marker .shoal/folder, is missing: nothing is synced")
+                await self._run_marked()
+            except (OSError, StoreFull) as error:
+                self._set("stopped", str(getattr(error, "strerror", None) or error))
+                self.on_event("folder-stopped", self._reason)
+                await trio.sleep(RETRY)
+
+    async def _run_marked(self) -> None:
+        keep = {
+            self._placer.temporary(view) for node in self.replica.dirty(100_000) if (view := self.replica.view(node))
+        }
+        await trio.to_thread.run_sync(tidy, self.root, keep)
+        self._scan_due = True
+        self._busy.clear()
+        self._groups = 0
+        async with trio.open_nursery() as nursery:
+            if self._watching:
+                nursery.start_soon(watch, self.root, self._saw, self.scan_soon)
+                await trio.sleep(0.01)  # the watch comes before the first scan, so nothing falls between
+            next_scan = trio.current_time() + RESCAN
+            try:
+                while True:
+                    self._awake = trio.Event()
+                    if trio.current_time() >= next_scan:
+                        self._scan_due = True
+                    if self._scan_due:
+                        next_scan = trio.current_time() + RESCAN
+                    worked = await self._disk_to_document()
+                    worked = await self._document_to_disk(nursery) or worked
+                    if not worked:
+                        self._set("held" if self._held is not None else "idle", "")
+                        with trio.move_on_at(min(next_scan, self._next_time())):
+                            await self._awake.wait()
+                    if not has_marker(self.root, self.replica.folder):
+                        raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
+            finally:
+                nursery.cancel_scope.cancel()
+
+    def _saw(self, paths: set[str]) -> None:
+        self._paths |= paths
+        self.wake()
+
+    def _next_time(self) -> float:
+        times = [*self._later.values(), *self._stuck_until.values(), *(t + GRACE for t in self._missing_since.values())]
+        return min(times, default=float("inf"))
+
+    async def _disk_to_document(self) -> bool:
+        now = trio.current_time()
+        whole, self._scan_due = self._scan_due, False
+        due = {path for path, when in self._later.items() if when <= now}
+        for path in due:
+            del self._later[path]
+        paths, self._paths = self._paths | due, set()
+        paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
+        if not (whole or paths):
+            return False
+        if whole or RULES in paths:
+            self._rules.refresh()
+        if whole:
+            self._set("scanning", "")
+            findings = await self._scanner.look_everywhere()
+            if not has_marker(self.root, self.replica.folder):
+                raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
+            self._hold_mass(findings)
+        else:
+            findings = await self._scanner.look_at(paths)
+            self._let_missing_wait(findings, now)
+        for path in await self._scanner.commit(findings):
+            self._later[path] = trio.current_time() + LOOK_AGAIN
+        if whole:
+            self._scanned.set()
+            self._scanned = trio.Event()
+        self.on_progress()
+        return not findings.empty
+
+    def _hold_mass(self, findings: Findings) -> None:
+        gone = self._scanner.count_missing(findings.missing)
+        confirmed, self._confirm_once = self._confirm_once, False
+        if not confirmed and is_mass_disappearance(gone, self.index.count):
+            if self._held is None:
+                self.on_event("deletions-held", f"{gone} files and folders are gone; waiting for confirmation")
+            self._held = Findings(missing=findings.missing)
+            findings.missing = {}
+        else:
+            self._held = None
+
+    def _let_missing_wait(self, findings: Findings, now: float) -> None:
+        """A missing name gets a moment, in which its inode may turn up elsewhere."""
+        waiting = {}
+        for node, path in list(findings.missing.items()):
+            since = self._missing_since.get(path, now)
+            if since + GRACE > now:
+                waiting[path] = since
+                del findings.missing[node]
+        for path, since in self._missing_since.items():
+            if since + GRACE > now:
+                waiting.setdefault(path, since)
+        self._missing_since = waiting
+        if self._held is not None:
+            held = set(self._held.missing)
+            findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
+
+    async def _document_to_disk(self, nursery: trio.Nursery) -> bool:
+        now = trio.current_time()
+        self._stuck_until = {node: when for node, when in self._stuck_until.items() if when > now}
+        skip = self._busy | set(self._stuck_until)
+        held = self._held_nodes()
+        nodes = [n for n in self.replica.dirty(ROUND + len(skip)) if n not in skip and n not in held]
+        if not nodes or self._groups >= GROUPS:
+            return False
+        self._set("syncing", "")
+        steps = await self._applier.apply(nodes, self._busy)
+        self._finish_round(steps)
+        self._start_placing(steps.place, nursery)
+        self.on_progress()
+        return True
+
+    def _held_nodes(self) -> set[NodeId]:
+        return set(self._held.missing) if self._held is not None else set()
+
+    def _finish_round(self, steps: Steps) -> None:
+        self.replica.clean(steps.done)
+        self._paths |= set(steps.look)
+        for node in steps.stuck:
+            self._stuck_until[node] = trio.current_time() + (0.05 if steps.look else RETRY)
+
+    def _start_placing(self, views: Sequence[NodeView], nursery: trio.Nursery) -> None:
+        group: list[NodeView] = []
+        size = 0
+        for view in dict.fromkeys(views):
+            if self._groups >= GROUPS:
+                return  # the rest stays dirty
+            group.append(view)
+            size += view.version.content.size if isinstance(view.version.content, FileContent) else 0
+            if len(group) == GROUP_FILES or size >= GROUP_BYTES:
+                self._start_group(group, nursery)
+                group, size = [], 0
+        if group and self._groups < GROUPS:
+            self._start_group(group, nursery)
+
+    def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery) -> None:
+        self._groups += 1
+        owners = {view.copy_of or view.id for view in group}
+        self._busy |= owners | {view.id for view in group}
+        nursery.start_soon(self._place_group, list(group), owners)
+
+    async def _place_group(self, group: list[NodeView], owners: set[NodeId]) -> None:
+        try:
+            outcome = await self._placer.place(group)
+        finally:
+            self._groups -= 1
+            self._busy -= owners | {view.id for view in group}
+            self.wake()
+        self._paths |= set(outcome.look)
+        retry = {*outcome.lacking, *outcome.failed}
+        for view in group:
+            if view.id in retry:
+                self._stuck_until[view.copy_of or view.id] = trio.current_time() + RETRY
+        if outcome.placed:
+            self.on_event("placed", f"{len(outcome.placed)} files")
+        self.on_progress()
+
+    def _set(self, status: Status, reason: str) -> None:
+        if (status, reason) != (self._status, self._reason):
+            self._status, self._reason = status, reason
+            self.on_progress()
+
+
+def _read_all(
+    key: bytes, ids: Sequence[bytes], plans: Sequence[Sequence[tuple[str, int]]], lengths: Sequence[int]
+) -> tuple[list[bytes | None], list[str]]:
+    results: list[bytes | None] = []
+    damaged: list[str] = []
+    size = 0
+    for chunk, places, length in zip(ids, plans, lengths, strict=True):
+        data = None
+        for path, offset in places:
+            read = disk.read_piece(path, offset, length)
+            if read is not None and chunk_id(key, read) == chunk:
+                data = read
+                break
+            damaged.append(path)
+        results.append(data)
+        size += length
+        if size >= 4 * 1024 * 1024:
+            break
+    return results, damaged

@@ -1,0 +1,52 @@
+"""The folder's marker, `.shoal/folder`: proof that what is at the path is the folder, and not an unmounted disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from shoal.crdt.model import FolderId
+from shoal.node.folder.disk import PRIVATE
+
+KEEP_SECONDS = 30 * 24 * 3600  # how long replaced and removed files are kept
+
+
+def make_marker(root: str, folder: FolderId) -> None:
+    """Mark `root` as the folder, and make Shoal's private places in it. Raises OSError."""
+    private = os.path.join(root, PRIVATE)
+    for name in ("", "tmp", "versions"):
+        os.makedirs(os.path.join(private, name), mode=0o700, exist_ok=True)
+    temporary = os.path.join(private, "tmp", "marker")
+    with open(temporary, "w") as file:
+        file.write(folder.hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, os.path.join(private, "folder"))
+
+
+def has_marker(root: str, folder: FolderId) -> bool:
+    """Return whether `root` is there and is marked as this folder."""
+    try:
+        with open(os.path.join(root, PRIVATE, "folder")) as file:
+            return file.read().strip() == folder.hex()
+    except OSError:
+        return False
+
+
+def tidy(root: str, keep: set[str]) -> None:
+    """Remove temporaries of an earlier run, but for the paths to `keep`, and kept versions that are past their time."""
+    temporaries = os.path.join(root, PRIVATE, "tmp")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(temporaries):
+            path = os.path.join(temporaries, name)
+            if name.endswith(".part") and path not in keep:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+    versions = os.path.join(root, PRIVATE, "versions")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(versions):
+            path = os.path.join(versions, name)
+            with contextlib.suppress(OSError):
+                if time.time() - os.lstat(path).st_ctime > KEEP_SECONDS:
+                    os.unlink(path)

@@ -1,0 +1,97 @@
+"""Two or more folder engines on real folders, joined by function calls instead of a network."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from shoal.crdt.frontier import missing
+from shoal.crdt.keys import DeviceKey
+from shoal.crdt.model import FolderId
+from shoal.node.folder.engine import FolderEngine
+from shoal.node.folder.marker import make_marker
+from shoal.node.replica import Replica
+from shoal.node.store import MemoryStore, Store
+
+FOLDER = FolderId(b"f" * 16)
+Landed = list[tuple[bytes, bytes | memoryview]]
+
+
+class Device:
+    """A device with one folder. `run` keeps it going; a new `Device` on the same store and root is a restart."""
+
+    def __init__(self, number: int, root: Path, store: Store | None = None) -> None:
+        self.root = root
+        self.store = store or MemoryStore()
+        self.others: list[Device] = []
+        self.fetched = 0
+        key = DeviceKey(bytes([number]) * 32)
+        entropy = random.Random(os.urandom(8)).randbytes
+        self.replica = Replica(self.store, FOLDER, b"s" * 32, key, lambda device: True, lambda: 1000, entropy)
+        root.mkdir(exist_ok=True)
+        make_marker(str(root), FOLDER)
+        self.engine = FolderEngine(str(root), self.store, self.replica, self._fetch, lambda: 0)
+        self.replica.grown = self.push
+
+    def push(self) -> None:
+        for other in self.others:
+            for span in missing(self.replica.frontier, other.replica.frontier):
+                refusal = other.replica.receive_entries(self.replica.read_entries(span))
+                assert refusal is None, refusal
+
+    async def _fetch(
+        self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]]
+    ) -> list[bytes]:
+        lacking = []
+        for chunk, length in wants:
+            for other in self.others:
+                (data,) = await other.engine.read_chunks([chunk])
+                if data is not None:
+                    assert len(data) == length
+                    self.fetched += length
+                    await sink([(chunk, data)])
+                    break
+            else:
+                lacking.append(chunk)
+        return lacking
+
+
+def join(*devices: Device) -> None:
+    """Connect the devices with each other, and let them catch up."""
+    for device in devices:
+        device.others = [other for other in devices if other is not device]
+    for device in devices:
+        device.push()
+
+
+def part(*devices: Device) -> None:
+    """Disconnect the devices."""
+    for device in devices:
+        device.others = []
+
+
+async def settle(*devices: Device, seconds: float = 20) -> None:
+    """Wait until all are idle and agree."""
+    with trio.fail_after(seconds):
+        quiet = 0
+        while quiet < 5:
+            frontiers = [device.replica.frontier for device in devices]
+            same = all(frontier == frontiers[0] for frontier in frontiers)
+            quiet = quiet + 1 if same and all(device.engine.is_idle() for device in devices) else 0
+            await trio.sleep(0.05)
+
+
+def listing(root: Path) -> str:
+    """Return what find and sha256sum say of a folder: an opinion that is not Shoal's."""
+    script = (
+        "find . -path ./.shoal -prune -o -type d -printf '%y %m %P\\n' -o -printf '%y %m %s %T@ %P -> %l\\n' | sort;"
+        "find . -path ./.shoal -prune -o -type f -print0 | sort -z | xargs -0r sha256sum"
+    )
+    return subprocess.run(["sh", "-c", script], cwd=root, check=True, capture_output=True).stdout.decode(
+        "utf-8", "surrogateescape"
+    )

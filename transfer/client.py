@@ -17,7 +17,7 @@ from shoal.transfer.scheduler import Scheduler
 from shoal.transfer.stream import FrameStream, StreamClosed
 
 REOPEN = 1.0  # seconds before a broken stream is opened again
-REOPEN_MOST = 30.0  # seconds, reached by doubling while nothing useful comes
+REOPEN_MOST = 30.0  # seconds, reached by doubling while streams neither last nor bring anything
 
 Sink = Callable[[Landed], Awaitable[None]]
 OpenStream = Callable[[], Awaitable[FrameStream]]
@@ -50,16 +50,17 @@ class Fetcher:
         self._scheduler = Scheduler()
         self._fetches: list[_Fetch] = []
         self._exchanges: list[Exchange] = []
+        self._opening: set[object] = set()  # a token for each peer that may well be a holder in a moment
 
     async def fetch(
         self, folder: bytes, key: bytes, wants: Sequence[tuple[bytes, int]], sink: Sink, priority: int = 0
     ) -> list[bytes]:
         """Fetch chunks, (id, length in bytes) each, and hand them to `sink` as they come, in any order.
 
-        Returns the ids that every holder lacks: empty when all came. Waits while there is no holder. Chunks of a lower
-        `priority` number are asked for first. `sink` runs in the caller's task, one call at a time, each with all that
-        has come since the one before; while it runs, no more than a window of each holder is kept. What it raises is
-        raised here.
+        Returns the ids that every holder lacks: empty when all came. Waits while there is no holder, or one whose
+        stream is being opened. Chunks of a lower `priority` number are asked for first. `sink` runs in the caller's
+        task, one call at a time, each with all that has come since the one before; while it runs, no more than a
+        window of each holder is kept. What it raises is raised here.
         """
         fetch = _Fetch(folder, key, dict(wants))
         self._fetches.append(fetch)
@@ -70,7 +71,7 @@ class Fetcher:
                 await self._pour(fetch, sink)
                 if not fetch.wanted:
                     return []
-                if self._scheduler.all_stalled(folder, fetch.wanted):
+                if not self._opening and self._scheduler.all_stalled(folder, fetch.wanted):
                     return list(fetch.wanted)
                 await fetch.news.wait()
                 fetch.news = trio.Event()
@@ -79,31 +80,27 @@ class Fetcher:
 
     async def hold(self, peer: bytes, open_stream: OpenStream) -> None:
         """Use `peer` as a holder until cancelled; return when it lied. Streams that break, or that `open_stream` could
-        not open (StreamClosed, OSError), are opened again."""
-        pause = REOPEN
-        while True:
-            try:
-                stream = await open_stream()
-            except (StreamClosed, OSError):
+        not open (StreamClosed, OSError; it has a deadline of its own), are opened again."""
+        opening = object()
+        pause = REOPEN / 2
+        self._opening.add(opening)
+        try:
+            while True:
+                well = False
+                try:
+                    stream = await open_stream()
+                except (StreamClosed, OSError):
+                    self._opening.discard(opening)
+                    self.on_change()
+                else:
+                    well = await self._use(peer, stream, opening)
+                pause = REOPEN if well else min(2 * pause, REOPEN_MOST)
                 await trio.sleep(pause)
-                pause = min(2 * pause, REOPEN_MOST)
-                continue
-            exchange = Exchange(peer, stream, self._scheduler, self)
-            self._exchanges.append(exchange)
-            self._scheduler.holder_joined(exchange)
+        except LyingHolder:
+            return
+        finally:
+            self._opening.discard(opening)
             self.on_change()
-            try:
-                await exchange.run()
-            except LyingHolder:
-                return
-            finally:
-                self._exchanges.remove(exchange)
-                self._scheduler.holder_left(exchange)
-                self.on_change()
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                    await stream.stream.reset()
-            pause = REOPEN if exchange.useful else min(2 * pause, REOPEN_MOST)
-            await trio.sleep(pause)
 
     def retry_missing(self, peer: bytes) -> None:
         """The peer has new content: ask it again for what it lacked."""
@@ -137,6 +134,25 @@ class Fetcher:
         self.work = trio.Event()
         for fetch in self._fetches:
             fetch.news.set()
+
+    async def _use(self, peer: bytes, stream: FrameStream, opening: object) -> bool:
+        """Exchange over the stream until it breaks; return whether it went well for a while. Raises LyingHolder."""
+        exchange = Exchange(peer, stream, self._scheduler, self)
+        start = trio.current_time()
+        self._exchanges.append(exchange)
+        self._scheduler.holder_joined(exchange)
+        self._opening.discard(opening)
+        self.on_change()
+        try:
+            await exchange.run()
+        finally:
+            self._exchanges.remove(exchange)
+            self._scheduler.holder_left(exchange)
+            self._opening.add(opening)  # what it owed is not missing because a stream broke
+            self.on_change()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await stream.stream.reset()
+        return exchange.useful or trio.current_time() - start >= REOPEN_MOST
 
     async def _pour(self, fetch: _Fetch, sink: Sink) -> None:
         while fetch.landed:

@@ -267,7 +267,7 @@ async def test_what_the_sink_raises_ends_its_fetch_and_no_other(stream_pair: Mak
 async def test_a_slow_sink_bounds_what_is_asked_for(
     stream_pair: Make, source_of: Make, autojump_clock: trio.abc.Clock
 ) -> None:
-    chunks, fetcher = some_chunks(400, 200_000), Fetcher()
+    chunks, fetcher = some_chunks(150, 200_000), Fetcher()
     source = source_of(chunks, at_once=4)
 
     async def stuck(landed: Landed) -> None:
@@ -277,7 +277,7 @@ async def test_a_slow_sink_bounds_what_is_asked_for(
         nursery.start_soon(fetcher.hold, A, Net(nursery, stream_pair).serving(source))
         with trio.move_on_after(60):
             await fetcher.fetch(F, KEY, wants(chunks), stuck)
-        assert 0 < len(source.asked) * 200_000 < 60 * 1024 * 1024 < 400 * 200_000
+        assert 0 < len(source.asked) < 100
         basket = Basket()
         assert await fetcher.fetch(F, KEY, wants(chunks), basket) == []
         assert basket.got == chunks

@@ -176,7 +176,7 @@ def open_parts(manifest: Manifest, parts: Iterable[bytes], keys: FolderKeys) -> 
 
 
 def is_worth_making(entries_since: int, bytes_since: int, last_size: int) -> bool:
-    """Return whether a new checkpoint pays, by what the logs grew since the last one and its size in bytes (0: none)."""
+    """Return whether a new checkpoint pays: by the logs' growth since the last one, and its size (bytes; 0: none)."""
     return entries_since >= WORTH_ENTRIES or bytes_since >= max(WORTH_BYTES, last_size)
 
 
@@ -192,6 +192,15 @@ def settled(frontier: Frontier, keys: FolderKeys, read: Callable[[LogId, int], b
             length, digest = length - 1, entry.previous
         result[log] = LogHead(length, digest, head.floor)
     return result
+
+
+def adopted(mine: Frontier, checkpoint: Frontier) -> dict[LogId, LogHead]:
+    """Return the heads that change when a checkpoint was applied: of logs that it knows more of than `mine`."""
+    return {
+        log: LogHead(head.length, head.hash, head.length)
+        for log, head in checkpoint.items()
+        if head.length > mine.get(log, LogHead()).length
+    }
 
 
 def floors(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
+import trio
 import watchfiles
 
 from shoal.node.folder.disk import PRIVATE
@@ -20,18 +22,29 @@ async def watch(root: str, saw: Callable[[set[str]], None], lost_track: Callable
     def concerns(change: watchfiles.Change, path: str) -> bool:
         return not path.startswith(private)
 
+    stopping = threading.Event()
     changes = watchfiles.awatch(
         root,
         watch_filter=concerns,
         debounce=BURST_MS,
         step=STEP_MS,
-        recursive=True,
+        stop_event=stopping,
         ignore_permission_denied=True,
     )
-    async for batch in changes:
-        paths = {path.removeprefix(prefix) for _, path in batch if path != root}
-        if any("\ufffd" in path for path in paths):
-            lost_track()  # a name that is not UTF-8 cannot be told from the event: look for it
-            paths = {path for path in paths if "\ufffd" not in path}
-        if paths:
-            saw(paths)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_with, stopping)
+        async for batch in changes:
+            paths = {path.removeprefix(prefix) for _, path in batch if path != root}
+            if any("\ufffd" in path for path in paths):
+                lost_track()  # a name that is not UTF-8 cannot be told from the event: look for it
+                paths = {path for path in paths if "\ufffd" not in path}
+            if paths:
+                saw(paths)
+
+
+async def _stop_with(stopping: threading.Event) -> None:
+    """Tell the watching thread of a cancellation, which it would not notice by itself for seconds."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        stopping.set()

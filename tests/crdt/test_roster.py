@@ -60,3 +60,18 @@ def test_concurrent_additions_merge_to_the_same_roster_in_any_order(seed: int) -
     rng.shuffle(shuffled)
     assert Roster.from_statements(shuffled).devices == Roster.from_statements(everything).devices
     assert set(Roster.from_statements(shuffled).devices) == {DeviceId(device) for device in views}
+
+
+def test_a_statement_cannot_be_encoded_another_way_under_the_same_signature() -> None:
+    first = genesis(KEYS[0], "a", 0)
+    merged = Roster.from_statements([first, first + b"\x00"])
+    assert merged.statements == (first,)
+    assert merged.refused == 1
+
+
+def test_a_statement_whose_link_is_missing_counts_only_when_the_link_comes() -> None:
+    first = genesis(KEYS[0], "a", 0)
+    second = add_device(Roster.from_statements([first]), KEYS[1].id, "b", KEYS[0], 1)
+    third = add_device(Roster.from_statements([first, second]), KEYS[2].id, "c", KEYS[1], 2)
+    assert set(Roster.from_statements([first, third]).devices) == {KEYS[0].id}
+    assert set(Roster.from_statements([third, second, first]).devices) == {key.id for key in KEYS[:3]}

@@ -185,7 +185,8 @@ class AntiEntropy:
         if self.theirs is None:
             return
         for log, head in heads.items():
-            self._raise(log, head)
+            if self._raise(log, head):
+                self._progress()
 
     def peer_holds_all(self, mine: Frontier) -> bool:
         """Return whether the peer has acknowledged all that is held here."""
@@ -225,15 +226,16 @@ class AntiEntropy:
             commands.append(CheckOwnLog(self.own, theirs))
         return commands
 
-    def _raise(self, log: LogId, head: LogHead) -> None:
+    def _raise(self, log: LogId, head: LogHead) -> bool:
+        """Note that the peer holds this much; return whether that was news."""
         assert self.theirs is not None
         self._sent[log] = max(self._sent.get(log, 0), head.length)
         if head.length <= self.theirs.get(log, LogHead()).length:
-            return
+            return False
         self.theirs[log] = head
         for key in [key for key in self._flying if key[0] == log and key[1] <= head.length]:
             del self._flying[key]
-        self._progress()
+        return True
 
     def _progress(self) -> None:
         self._patience = PATIENCE

@@ -77,7 +77,7 @@ def test_field_readers_tell_types_apart() -> None:
         (codec.as_list, {}),
     ):
         with pytest.raises(codec.Malformed):
-            reader(value)  # type: ignore[operator]
+            reader(value)
     with pytest.raises(codec.Malformed):
         codec.as_bytes(b"x", 2)
     with pytest.raises(codec.Malformed):

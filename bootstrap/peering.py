@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
+from trio_typing import TaskStatus
 
 from shoal.bootstrap.addressbook import AddressBook
 from shoal.bootstrap.backoff import delay
@@ -33,7 +34,7 @@ class Peering:
         host.on_connected = self._connected
         host.on_disconnected = self._disconnected
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery

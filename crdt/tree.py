@@ -13,7 +13,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from shoal.crdt.ids import copy_id
-from shoal.crdt.model import ROOT, Content, DeviceId, Fact, FactId, FileContent, LinkContent, Location, NodeId, NodeView, Version
+from shoal.crdt.model import (
+    ROOT,
+    Content,
+    DeviceId,
+    Fact,
+    FactId,
+    FileContent,
+    LinkContent,
+    Location,
+    NodeId,
+    NodeView,
+    Version,
+)
 from shoal.crdt.naming import conflict_name, copy_name
 from shoal.crdt.placement import Placement, candidates, order
 from shoal.crdt.tree_index import NodeRecord, TreeIndex

@@ -52,6 +52,9 @@ class Invitation:
 class Account:
     """The account's state in memory, written through to the store at each change."""
 
+    _roster: roster.Roster
+    _catalog: Catalog
+
     def __init__(
         self, store: Store, key: DeviceKey, name: str, now_ms: Callable[[], int], entropy: Callable[[int], bytes]
     ) -> None:

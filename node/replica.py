@@ -173,11 +173,12 @@ class Replica:
                     if entry.seq < head.length:
                         continue
                     log.check_place(entry, self.folder, head, self._is_member)
-                    facts = self._document.apply(updates := log.open_body(entry, self.keys))
-                except (log.OutOfPlace, log.NotAMember) as error:
-                    refusal = Refusal(str(error), misbehaved=False)
+                    updates = log.open_body(entry, self.keys, self._earlier(entry.log))
+                    facts = self._document.apply(updates)
+                except log.EntryRefused as error:
+                    refusal = Refusal(str(error), misbehaved=error.blames_sender)
                     break
-                except (log.EntryRefused, MalformedUpdate) as error:
+                except MalformedUpdate as error:
                     refusal = Refusal(str(error), misbehaved=True)
                     break
                 self._store_updates(updates)
@@ -190,11 +191,16 @@ class Replica:
             self.changed()
         return refusal
 
-    def on_own_log_ahead(self, length: int) -> None:
-        """A peer holds `length` entries of the log we write, more than we do: our store is an old copy. Start anew."""
-        if length > self.frontier.get(self.log_id, LogHead()).length:
+    def on_own_log_diverged(self, log_id: LogId) -> None:
+        """A peer holds of the log we write what we do not: our store is an old copy. Never write to that log again."""
+        if log_id == self.log_id:
             with self._atomic():
                 self._begin_incarnation()
+
+    def holds(self, log_id: LogId, head: LogHead) -> bool:
+        """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""
+        entry = self._staging.get("log", self._entry_key(log_id, head.length - 1))
+        return entry is not None and log.entry_hash(entry) == head.hash
 
     def erase(self) -> None:
         """Remove everything about the folder from the store; the folder's files are not touched."""
@@ -249,11 +255,13 @@ class Replica:
             self._blobs[shard] = count + 1
 
     def _append(self, updates: dict[int, bytes]) -> None:
-        for group in log.split_updates(updates):
-            head = self.frontier.get(self.log_id, LogHead())
-            encoded, after = log.write_entry(self._key, self.keys, self.folder, self.log_id, head, group)
-            self._staging.put("log", self._entry_key(self.log_id, head.length), encoded)
+        head = self.frontier.get(self.log_id, LogHead())
+        for encoded, after in log.write_entries(self._key, self.keys, self.folder, self.log_id, head, updates):
+            self._staging.put("log", self._entry_key(self.log_id, after.length - 1), encoded)
             self._set_head(self.log_id, after)
+
+    def _earlier(self, log_id: LogId) -> Callable[[int], bytes | None]:
+        return lambda seq: self._staging.get("log", self._entry_key(log_id, seq))
 
     def _set_head(self, log_id: LogId, head: LogHead) -> None:
         self.frontier[log_id] = head

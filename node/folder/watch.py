@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import trio
@@ -22,7 +21,7 @@ async def watch(root: str, saw: Callable[[set[str]], None], lost_track: Callable
     def concerns(change: watchfiles.Change, path: str) -> bool:
         return not path.startswith(private)
 
-    stopping = threading.Event()
+    stopping = trio.Event()
     changes = watchfiles.awatch(
         root,
         watch_filter=concerns,
@@ -42,7 +41,7 @@ async def watch(root: str, saw: Callable[[set[str]], None], lost_track: Callable
                 saw(paths)
 
 
-async def _stop_with(stopping: threading.Event) -> None:
+async def _stop_with(stopping: trio.Event) -> None:
     """Tell the watching thread of a cancellation, which it would not notice by itself for seconds."""
     try:
         await trio.sleep_forever()

@@ -91,8 +91,8 @@ def check_tree(replica: Replica) -> None:
     shown = [v.version for v in views]
     for node, fact in replica.facts.values():
         if isinstance(fact, Version) and fact.content is not None and fact.id not in replaced:
-            view = replica.tree.view(node)
-            assert view is not None, "a version that nothing replaced is out of reach"
+            standing = replica.tree.view(node)
+            assert standing is not None, "a version that nothing replaced is out of reach"
             if isinstance(fact.content, FileContent):
                 assert any(same_content(fact.content, version.content) for version in shown)
 

@@ -1,6 +1,7 @@
 """The event ring: numbered, bounded, followed without polling."""
 
 import trio
+import trio.testing
 
 from shoal.node.events import EventLog
 

@@ -38,6 +38,7 @@ class Mdns:
         self._zeroconf: Any = None
         self._info: Any = None
         self.found: dict[DeviceId, Found] = {}
+        self.heard = trio.Event()  # set, and replaced, at each report
 
     async def run(self, hosts: Sequence[str]) -> None:
         """Announce on `hosts` (IPv4) and listen, until cancelled; a machine without multicast goes without."""
@@ -100,6 +101,8 @@ class Mdns:
 
     def _report(self, found: Found) -> None:
         self.found[found.device] = found
+        self.heard.set()
+        self.heard = trio.Event()
         self._on_found(found)
 
 

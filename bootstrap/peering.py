@@ -31,6 +31,7 @@ class Peering:
         self._trusted: dict[DeviceId, trio.CancelScope] = {}
         self._heard: dict[DeviceId, trio.Event] = {}
         self.remote: dict[DeviceId, str] = {}  # where each connected device is connected from
+        self.up = trio.Event()  # set, and replaced, as `while_up` gets ready for a device
         host.on_connected = self._connected
         host.on_disconnected = self._disconnected
 
@@ -56,6 +57,11 @@ class Peering:
         if device in self._trusted:
             self._book.learn(device, addresses)
             self._wake(device)
+
+    def announce_up(self) -> None:
+        """Wake who waits for `up`."""
+        self.up.set()
+        self.up = trio.Event()
 
     def connected(self) -> set[DeviceId]:
         """Return the trusted devices that are connected."""

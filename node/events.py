@@ -33,6 +33,11 @@ class EventLog:
         self._count = 0
         self._news = trio.Event()
 
+    @property
+    def last(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return self._count
+
     def add(self, kind: str, text: str, **detail: str | int) -> None:
         """Record an event and wake every reader."""
         self._count += 1

@@ -1,0 +1,163 @@
+"""The API's routes. Errors are problem objects (RFC 9457); every call needs the bearer token of the home.
+
+Only requests to the address that the API listens on are answered, and none that another web page makes: the Host header
+must name this machine, and an Origin, where one is sent, this API.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from shoal.node.api import views
+from shoal.node.daemon import Node
+from shoal.node.errors import UserError
+from shoal.node.store import StoreDamaged, StoreFull
+
+
+class JoinPairing(BaseModel):
+    """The code that another device shows."""
+
+    code: str
+    addresses: list[str] = Field(default_factory=list)
+
+
+class AddFolder(BaseModel):
+    """A directory to keep the same on all devices."""
+
+    path: str
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    create: bool = False
+
+
+class JoinFolder(BaseModel):
+    """A folder of the account, and where to keep it here."""
+
+    name: str
+    path: str
+
+
+def problem(status: int, code: str, message: str, hint: str = "", exit_code: int = 1) -> JSONResponse:
+    """Return an error as a problem object."""
+    body = {"type": f"shoal:{code}", "title": message, "status": status, "hint": hint, "exit_code": exit_code}
+    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+
+
+def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
+    """Return the API of `node`. `hosts`: the Host headers that are answered."""
+    app = FastAPI(title="Shoal", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.headers.get("host", "") not in hosts:
+            return problem(421, "wrong-host", "this API answers only under its own address")
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in {f"http://{host}" for host in hosts}:
+            return problem(403, "wrong-origin", "other web pages may not use this API")
+        if request.url.path not in ("/api/docs", "/api/openapi.json"):
+            given = request.headers.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                return problem(401, "unauthorized", "a bearer token is needed", "it is in api.token in the node's home")
+        return await answer(request)
+
+    @app.exception_handler(UserError)
+    async def user_error(request: Request, error: UserError) -> JSONResponse:
+        return problem(error.status, error.code, error.message, error.hint, error.exit_code)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, "http", str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return problem(422, "invalid-request", f"{where}: {first['msg']}", exit_code=2)
+
+    @app.exception_handler(StoreDamaged)
+    async def damaged(request: Request, error: StoreDamaged) -> JSONResponse:
+        return problem(500, "store-damaged", f"the store is damaged: {error}", "stop the node and run: shoal repair", 5)
+
+    @app.exception_handler(StoreFull)
+    async def full(request: Request, error: StoreFull) -> JSONResponse:
+        return problem(507, "disk-full", "the disk that holds the store is full", "free some space", 5)
+
+    @app.get("/api/status")
+    async def get_status() -> dict[str, Any]:
+        return views.status(node)
+
+    @app.get("/api/peers")
+    async def get_peers() -> list[dict[str, Any]]:
+        return [views.device_view(node, device) for device in node.account.devices() if device != node.key.id]
+
+    @app.post("/api/pair/offer")
+    async def offer() -> dict[str, Any]:
+        made = await node.pair_offer()
+        return {"code": str(made.code), "valid_s": 600, "addresses": node.host.addresses(), "after": node.events.last}
+
+    @app.post("/api/pair/join")
+    async def join(body: JoinPairing) -> dict[str, Any]:
+        return {"device": await node.pair_join(body.code, body.addresses)}
+
+    @app.get("/api/folders")
+    async def get_folders() -> list[dict[str, Any]]:
+        return views.folders(node)
+
+    @app.post("/api/folders")
+    async def add_folder(body: AddFolder) -> dict[str, Any]:
+        return views.folder_view(node, node.folder_add(body.path, body.name, create=body.create))
+
+    @app.post("/api/folders/join")
+    async def join_folder(body: JoinFolder) -> dict[str, Any]:
+        return views.folder_view(node, node.folder_join(body.name, body.path))
+
+    @app.delete("/api/folders/{name}")
+    async def remove_folder(name: str) -> dict[str, Any]:
+        return {"removed": node.folder_remove(name).path}
+
+    @app.post("/api/folders/{name}/confirm-deletes")
+    async def confirm(name: str) -> dict[str, Any]:
+        return {"deleted": node.folder_named(name).engine.confirm_deletes()}
+
+    @app.post("/api/scan")
+    async def scan(name: str | None = None) -> dict[str, Any]:
+        chosen = [node.folder_named(name)] if name is not None else list(node.folders.values())
+        for folder in chosen:
+            await folder.engine.scan()
+        return {"scanned": [folder.entry.name for folder in chosen]}
+
+    @app.get("/api/events")
+    async def events(after: int = 0, follow: bool = True) -> Response:
+        if not follow:
+            return JSONResponse([_event(event) for event in node.events.since(after)])
+
+        async def stream() -> AsyncIterator[str]:
+            async for event in node.events.follow(after):
+                yield f"id: {event.number}\ndata: {json.dumps(_event(event))}\n\n"
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    @app.post("/api/shutdown")
+    async def shutdown() -> dict[str, Any]:
+        node.stopping.set()
+        return {"stopping": True}
+
+    return app
+
+
+def _event(event: Any) -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "time_ms": event.time_ms,
+        "kind": event.kind,
+        "text": event.text,
+        "detail": event.detail,
+    }

@@ -1,0 +1,35 @@
+"""Serving the API with Hypercorn on trio."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from shoal.node.api.app import make_app
+from shoal.node.daemon import Node
+from shoal.node.home import Home, write_private
+
+
+async def serve_api(node: Node, bind: tuple[str, int], token: str, home: Home) -> None:
+    """Serve until cancelled; the address is in the home while it is served."""
+    host, port = bind
+    shown = f"[{host}]" if ":" in host else host
+    await node.ready.wait()
+    names = {f"{shown}:{port}", f"localhost:{port}", f"127.0.0.1:{port}"}
+    config = Config()
+    config.bind = [f"{shown}:{port}"]
+    config.accesslog = None
+    config.errorlog = logging.getLogger("shoal.api")
+    config.graceful_timeout = 0.2
+    app = cast(Any, make_app(node, token, names))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_serve, app, config)
+        write_private(home.api, f"{shown}:{port}".encode())
+
+
+async def _serve(app: Any, config: Config, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    await serve(app, config, shutdown_trigger=trio.sleep_forever, task_status=task_status)

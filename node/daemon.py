@@ -1,0 +1,434 @@
+"""The node: composes store, account, folders, network and sessions, and does what the API asks.
+
+Nothing here decides about files, metadata or bytes; this is who knows whom. A peer's fault ends that peer's tasks
+alone: each session runs in a nursery of its own, under `Peering`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cbor2
+import trio
+
+from shoal.bootstrap.addressbook import AddressBook
+from shoal.bootstrap.host import Host, Unreachable
+from shoal.bootstrap.mdns import Found, Mdns
+from shoal.bootstrap.pairing import PROTOCOL as PAIR
+from shoal.bootstrap.pairing import Offer, Offers, PairingFailed, join
+from shoal.bootstrap.pairing_codes import parse_code
+from shoal.bootstrap.peerid import device_from_text, peer_id_text
+from shoal.bootstrap.peering import Peering
+from shoal.crdt.catalog import FolderEntry
+from shoal.crdt.codec import Malformed
+from shoal.crdt.keys import DeviceKey
+from shoal.crdt.model import DeviceId, FolderId
+from shoal.node import session
+from shoal.node.account import Account, Invitation
+from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.events import EventLog
+from shoal.node.folder.marker import make_marker
+from shoal.node.folder_path import check_folder_path
+from shoal.node.replica import Replica
+from shoal.node.runtime import FolderRuntime
+from shoal.node.session import Session
+from shoal.node.store import Store
+from shoal.transfer.client import Fetcher
+from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
+from shoal.transfer.messages import PROTOCOL as EXCHANGE
+from shoal.transfer.server import serve
+from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
+
+FOLDERS = b"folders"
+BOOK = b"addressbook"
+NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
+
+
+def now_ms() -> int:
+    """Return the wall clock, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """A running node. `run` brings it up on a host; the methods below are what the API calls."""
+
+    def __init__(self, store: Store, seed: bytes, name: str) -> None:
+        self.key = DeviceKey(seed)
+        self.events = EventLog(now_ms)
+        self.fetcher = Fetcher()
+        self.started_ms = now_ms()
+        self.ready = trio.Event()
+        self.stopping = trio.Event()
+        self.folders: dict[FolderId, FolderRuntime] = {}
+        self.sessions: dict[DeviceId, Session] = {}
+        self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom)
+        self.host: Host
+        self.peering: Peering
+        self.mdns: Mdns | None = None
+        self._store = store
+        self._book = AddressBook(store.get("meta", BOOK), self._save_book)
+        self._offers = Offers(self.key.id, time.monotonic, self._invite, self._on_pairing)
+        self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
+        self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
+        self._pairings = 0
+        self._nursery: trio.Nursery
+
+    async def run(self, host: Host, *, mdns: bool) -> None:
+        """Serve until `stopping` is set."""
+        self.host = host
+        self.peering = Peering(host, self._book, now_ms, self._while_up)
+        self.account.changed = self._account_changed
+        host.handle(session.PROTOCOL, self._serve_session)
+        host.handle(EXCHANGE, self._serve_exchange)
+        host.handle(PAIR, self._offers.serve)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.peering.run)
+            if mdns:
+                self._start_mdns()
+            for folder, path in self._joined().items():
+                entry = self.account.folders().get(FolderId(folder))
+                if entry is not None:
+                    self._start_folder(entry, path)
+            self._account_changed()
+            self.events.add("started", f"listening on {', '.join(host.addresses())}")
+            self.ready.set()
+            await self.stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    # -- pairing -----------------------------------------------------------------------------------------------------
+
+    async def pair_offer(self) -> Offer:
+        """Open a one-time code."""
+        offer = self._offers.open()
+        if self.mdns is not None:
+            self._nursery.start_soon(self._announce_plate, offer)
+        self.events.add("pairing-offered", "a pairing code is open for ten minutes")
+        return offer
+
+    async def pair_join(self, text: str, addresses: Sequence[str]) -> str:
+        """Join the account of the device that shows the code; return that device's name. Raises UserError."""
+        try:
+            code = parse_code(text)
+            hints = [(device_from_text(a.rpartition("/p2p/")[2]), a) for a in addresses]
+        except ValueError as error:
+            raise UserError("bad-pairing", str(error), "check what the other device shows", EXIT_USAGE, 400) from error
+        if len(self.account.devices()) > 1:
+            raise UserError(
+                "already-paired",
+                "this device belongs to an account with other devices",
+                "add the new device from here (shoal pair), or start over with a fresh --home",
+            )
+        if not hints and self.mdns is not None:
+            with trio.move_on_after(5):
+                while not (hints := self._devices_with_plate(code.plate)):
+                    await self.mdns.heard.wait()
+        if not hints:
+            raise UserError(
+                "device-not-found",
+                "no device on this network shows that code",
+                "give the address that the other device shows: shoal pair CODE --address MULTIADDR",
+            )
+        device = hints[0][0]
+        try:
+            if device not in self.host.connected():
+                await self.host.connect(device, [address for _, address in hints])
+            stream = await self.host.open(device, PAIR)
+            name = self.account.devices()[self.key.id]
+            invitation = Invitation.decode(await join(stream, self.key.id, code, name))
+        except (Unreachable, StreamClosed) as error:
+            raise UserError(
+                "device-unreachable",
+                f"the other device cannot be reached: {error}",
+                "check its address and that it runs",
+            ) from error
+        except (PairingFailed, ValueError) as error:
+            self.events.add("pairing-failed", str(error))
+            raise UserError(
+                "pairing-failed", str(error), "run shoal pair on the other device for a new code"
+            ) from error
+        await self._become_part_of(invitation)
+        self._book.worked(device, hints[0][1], now_ms())
+        self.peering.trust(self.account.devices())
+        other = self.account.devices().get(device, "the other device")
+        self.events.add("paired", f"paired with {other}")
+        return other
+
+    # -- folders -----------------------------------------------------------------------------------------------------
+
+    def folder_add(self, path: str, name: str | None, *, create: bool = False) -> FolderRuntime:
+        """Make a folder of the account out of a directory. Raises UserError."""
+        real = check_folder_path(path, [folder.path for folder in self.folders.values()], create=create)
+        entry = self.account.add_folder(name or os.path.basename(real) or "root")
+        return self._join_folder(entry, real)
+
+    def folder_join(self, name: str, path: str) -> FolderRuntime:
+        """Keep a folder of the account at a path here. Raises UserError."""
+        entry = self.account.folder_named(name)
+        if entry is None:
+            known = ", ".join(sorted(repr(e.name) for e in self.account.folders().values())) or "none"
+            raise UserError(
+                "no-such-folder", f"the account has no folder {name!r}; it has {known}", "see: shoal folder list"
+            )
+        if entry.id in self.folders:
+            raise UserError("folder-joined", f"{name!r} is kept at {self.folders[entry.id].path} already", "")
+        real = check_folder_path(path, [folder.path for folder in self.folders.values()], create=True)
+        return self._join_folder(entry, real)
+
+    def folder_remove(self, name: str) -> FolderRuntime:
+        """Stop keeping a folder here; its files stay as they are. Raises UserError."""
+        folder = self.folder_named(name)
+        self._stop_folder(folder)
+        folder.erase()
+        self._save_joined()
+        self.events.add("folder-removed", f"{name} is no longer kept here; its files stay")
+        return folder
+
+    def folder_named(self, name: str) -> FolderRuntime:
+        """Return a joined folder. Raises UserError."""
+        for folder in self.folders.values():
+            if folder.entry.name == name:
+                return folder
+        raise UserError("no-such-folder", f"no folder {name!r} is kept here", "see: shoal folder list", status=404)
+
+    def has_folders(self) -> bool:
+        """Return whether any folder is kept here."""
+        return bool(self._joined())
+
+    def known_addresses(self, device: DeviceId) -> list[str]:
+        """Return where a device is tried."""
+        return self._book.addresses(device)
+
+    def last_seen_ms(self, device: DeviceId) -> int:
+        """Return when a device was last connected: now, while it is; 0 for never."""
+        return now_ms() if device in self.sessions else self._book.seen_ms(device)
+
+    # -- what sessions ask -------------------------------------------------------------------------------------------
+
+    def replicas(self) -> dict[FolderId, Replica]:
+        """Return the replicas of the joined folders."""
+        return {folder: runtime.replica for folder, runtime in self.folders.items()}
+
+    def need(self, folder: FolderId) -> tuple[int, int]:
+        """Return the files and bytes that this disk lacks; 0, 0 only when the folder is in sync here."""
+        runtime = self.folders.get(folder)
+        if runtime is None:
+            return 0, 0
+        counted, need = self._needs.get(folder, (0.0, (0, 0)))
+        idle = runtime.engine.is_idle()
+        now = trio.current_time()
+        if idle:
+            need = (0, 0)
+        elif now - counted >= NEED_EVERY or need == (0, 0):
+            state = runtime.engine.state()
+            need = (max(1, state.needed_files), state.needed_bytes)
+        else:
+            return need
+        self._needs[folder] = now, need
+        return need
+
+    def addresses(self) -> list[str]:
+        """Return where this device can be dialled."""
+        return self.host.addresses()
+
+    def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
+        """A peer said where it can be reached: kept for when the connection is lost."""
+        self._book.learn(device, addresses)
+
+    def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
+        """A peer has more than before: ask it for what was lacking."""
+        self.fetcher.retry_missing(device)
+        runtime = self.folders.get(folder)
+        if runtime is not None:
+            runtime.engine.retry_now()
+
+    def on_misbehaved(self, device: DeviceId, reason: str) -> None:
+        """A peer sent what no honest one could."""
+        self.events.add("peer-misbehaved", f"{peer_id_text(device)}: {reason}")
+
+    # -- what the exchange asks --------------------------------------------------------------------------------------
+
+    def may_read(self, peer: bytes, folder: bytes) -> bool:
+        """Return whether the peer may have the folder's chunks."""
+        return self.account.is_member(DeviceId(peer)) and FolderId(folder) in self.folders
+
+    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Return chunks from this disk."""
+        runtime = self.folders.get(FolderId(folder))
+        return await runtime.engine.read_chunks(ids) if runtime is not None else [None] * len(ids)
+
+    def on_sent(self, size: int) -> None:
+        """Chunk bytes went out."""
+        self.fetcher.stats.sent += size
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _invite(self, device: DeviceId, name: str) -> bytes:
+        return self.account.invitation_for(device, name).encode()
+
+    def _on_pairing(self, device: DeviceId, text: str, joined: bool) -> None:
+        if joined:
+            self._pairings += 1
+            self.events.add("paired", f"paired with {text}")
+            self.peering.trust(self.account.devices())
+        else:
+            self.events.add("pairing-failed", text)
+        if self.mdns is not None:
+            self._nursery.start_soon(self.mdns.set_plate, "")
+
+    async def _announce_plate(self, offer: Offer) -> None:
+        assert self.mdns is not None
+        await self.mdns.set_plate(offer.code.plate)
+
+    def _devices_with_plate(self, plate: str) -> list[tuple[DeviceId, str]]:
+        found = self.mdns.found.values() if self.mdns is not None else ()
+        matching = [one for one in found if one.plate == plate]
+        return [(one.device, address) for one in matching[:1] for address in one.addresses]
+
+    async def _become_part_of(self, invitation: Invitation) -> None:
+        """Take another account, and bring this device's folders into it: by name into its own, else as new ones."""
+        mine = [(folder.entry.name, folder.path) for folder in self.folders.values()]
+        self.account.join(invitation)
+        for folder in list(self.folders.values()):
+            self._stop_folder(folder)
+            folder.erase()
+        for name, path in mine:
+            self._join_folder(self.account.folder_named(name) or self.account.add_folder(name), path)
+        self._save_joined()
+
+    def _account_changed(self) -> None:
+        self.peering.trust(self.account.devices())
+        for conversation in self.sessions.values():
+            conversation.say_hello()
+
+    def _join_folder(self, entry: FolderEntry, path: str) -> FolderRuntime:
+        try:
+            make_marker(path, entry.id)
+        except OSError as error:
+            raise UserError(
+                "folder-not-writable", f"cannot write in {path}: {error.strerror}", "check its owner and permissions"
+            ) from error
+        runtime = self._start_folder(entry, path)
+        self._save_joined()
+        self.events.add("folder-joined", f"{entry.name} is kept at {path}")
+        return runtime
+
+    def _start_folder(self, entry: FolderEntry, path: str) -> FolderRuntime:
+        runtime = FolderRuntime(entry, path, self._store, self.key, self.account.is_member, self.fetcher, now_ms)
+        self.folders[entry.id] = runtime
+        runtime.replica.grown = self._wake_sessions
+        runtime.engine.on_progress = self._wake_sessions
+        runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
+        self._nursery.start_soon(runtime.run)
+        for conversation in self.sessions.values():
+            conversation.join(entry.id)
+        return runtime
+
+    def _stop_folder(self, folder: FolderRuntime) -> None:
+        folder.scope.cancel()
+        self.folders.pop(folder.entry.id, None)
+        for conversation in self.sessions.values():
+            conversation.leave(folder.entry.id)
+
+    def _wake_sessions(self) -> None:
+        for conversation in self.sessions.values():
+            conversation.wake()
+
+    def _joined(self) -> dict[bytes, str]:
+        saved = self._store.get("meta", FOLDERS)
+        return {k: os.fsdecode(v) for k, v in cbor2.loads(saved).items()} if saved is not None else {}
+
+    def _save_joined(self) -> None:
+        joined = {bytes(folder): os.fsencode(runtime.path) for folder, runtime in self.folders.items()}
+        self._store.write([("meta", FOLDERS, cbor2.dumps(joined))], sync=True)
+
+    def _save_book(self, data: bytes) -> None:
+        self._store.write([("meta", BOOK, data)], sync=False)
+
+    def _start_mdns(self) -> None:
+        ports = [(a.split("/")[2], int(a.split("/")[4])) for a in self.host.addresses() if a.startswith("/ip4/")]
+        if ports:
+            self.mdns = Mdns(self.key.id, ports[0][1], self._on_found)
+            self._nursery.start_soon(self.mdns.run, [host for host, _ in ports])
+
+    def _on_found(self, found: Found) -> None:
+        self.peering.hint(found.device, found.addresses)
+
+    async def _serve_session(self, stream: ByteStream) -> None:
+        device = DeviceId(stream.peer)
+        if not self.account.is_member(device):
+            await stream.reset()
+            return
+        with trio.move_on_after(5):
+            while device not in self._incoming:  # its stream may be quicker than the news of its connection
+                await self.peering.up.wait()
+            await self._incoming[device].send(stream)
+            return
+        await stream.reset()
+
+    async def _serve_exchange(self, stream: ByteStream) -> None:
+        if not self.account.is_member(DeviceId(stream.peer)):
+            await stream.reset()
+            return
+        await serve(FrameStream(stream, EXCHANGE_FRAME), self)
+
+    async def _while_up(self, device: DeviceId) -> None:
+        """Talk to a connected device until the conversation ends."""
+        name = self.account.devices().get(device, "a device")
+        arrived, streams = trio.open_memory_channel[ByteStream](4)
+        self._incoming[device] = arrived
+        self.peering.announce_up()
+        try:
+            with trio.fail_after(20):
+                if self.key.id < device:
+                    stream = await self._open_patiently(device, session.PROTOCOL)
+                else:
+                    stream = await streams.receive()
+            self.events.add("connected", f"connected to {name}", device=peer_id_text(device))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hold, device)
+                await self._converse(device, stream)
+                nursery.cancel_scope.cancel()
+            self.events.add("disconnected", f"lost the connection to {name}", device=peer_id_text(device))
+        except (trio.TooSlowError, StreamClosed):
+            return
+        finally:
+            self._incoming.pop(device, None)
+
+    async def _converse(self, device: DeviceId, stream: ByteStream) -> None:
+        conversation = Session(FrameStream(stream, session.MAX_FRAME), self, trio.current_time)
+        self.sessions[device] = conversation
+        try:
+            await conversation.run()
+        except BaseExceptionGroup as group:
+            _, others = group.split((StreamClosed, FrameTooLarge, Malformed))
+            if others is not None:
+                raise
+        finally:
+            self.sessions.pop(device, None)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await stream.reset()
+
+    async def _hold(self, device: DeviceId) -> None:
+        async def open_stream() -> FrameStream:
+            return FrameStream(await self.host.open(device, EXCHANGE), EXCHANGE_FRAME)
+
+        await self.fetcher.hold(device, open_stream)
+
+    async def _open_patiently(self, device: DeviceId, protocol: str) -> ByteStream:
+        while True:
+            try:
+                return await self.host.open(device, protocol)
+            except StreamClosed:
+                if device not in self.host.connected():
+                    raise
+                await trio.sleep(0.2)
+
+
+def default_folder() -> Path:
+    """Return where `make run` keeps the first folder."""
+    return Path.home() / "Shoal"

@@ -1,0 +1,116 @@
+"""A node's home: its key, its store, its log, and how the CLI finds the running daemon. Nobody else may read it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.node.errors import EXIT_USAGE, UserError
+
+DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/22400"
+DEFAULT_API = "127.0.0.1:8484"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of a home."""
+
+    path: Path
+
+    @property
+    def key(self) -> Path:
+        return self.path / "device.key"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "daemon.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def token(self) -> Path:
+        return self.path / "api.token"
+
+    @property
+    def api(self) -> Path:
+        """Holds `host:port` of the running daemon's API."""
+        return self.path / "api.address"
+
+    def ensure(self) -> None:
+        """Make the home, mode 0700. Raises UserError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise UserError(
+                "home-unusable",
+                f"cannot use {self.path} as Shoal's home: {error.strerror}",
+                "choose another with --home",
+            ) from error
+
+    def device_seed(self) -> bytes:
+        """Return the device key's 32 secret bytes, drawn at the first call. Raises UserError when they are damaged."""
+        if not self.key.exists():
+            write_private(self.key, secrets.token_bytes(32))
+        seed = self.key.read_bytes()
+        if len(seed) != 32:
+            raise UserError(
+                "key-damaged",
+                f"the device key {self.key} is damaged: it has {len(seed)} bytes instead of 32",
+                "restore it from a backup, or move it away to become a new device",
+            )
+        return seed
+
+    def hold_lock(self) -> int:
+        """Make sure that one daemon alone uses this home, until the process ends. Raises UserError."""
+        fd = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise UserError(
+                "already-running", f"a node is running with the home {self.path}", "stop it: shoal down"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
+        return fd
+
+
+def find_home(option: str | None) -> Home:
+    """Return the home: `--home`, else SHOAL_HOME, else the platform's config folder."""
+    chosen = option or os.environ.get("SHOAL_HOME")
+    if chosen:
+        return Home(Path(os.path.abspath(os.path.expanduser(chosen))))
+    import platformdirs
+
+    return Home(Path(platformdirs.user_config_dir("shoal")))
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def split_bind(text: str) -> tuple[str, int]:
+    """Read `host:port`. Raises UserError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UserError(
+            "bad-address", f"{text!r} is not an address like {DEFAULT_API}", "give --api HOST:PORT", EXIT_USAGE
+        )
+    return host.strip("[]"), int(port)

@@ -1,0 +1,123 @@
+"""Running a node in this process: `python -m shoal.node.main`, which is what `shoal up` starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import trio
+
+from shoal.node.errors import EXIT_STORE, UserError
+from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, split_bind, write_private
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a node until it is told to stop; return the exit code."""
+    parser = argparse.ArgumentParser(prog="shoal up --foreground")
+    parser.add_argument("--home")
+    parser.add_argument("--listen", action="append")
+    parser.add_argument("--api", default=DEFAULT_API)
+    parser.add_argument("--no-mdns", action="store_true")
+    parser.add_argument("--name", default="")
+    parser.add_argument("--default-folder", action="store_true")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        trio.run(_run, find_home(options.home), options)
+    except UserError as error:
+        print(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+async def _run(home: Home, options: argparse.Namespace) -> None:
+    from shoal.bootstrap.host import ListenError, run_host
+    from shoal.node.api.server import serve_api
+    from shoal.node.daemon import Node, default_folder
+    from shoal.node.store import StoreDamaged
+    from shoal.node.store.rocks import open_store
+
+    home.ensure()
+    lock = home.hold_lock()
+    bind = split_bind(options.api)
+    _check_bind(*bind)
+    try:
+        store = open_store(home.store)
+    except StoreDamaged as error:
+        raise _store_damaged(home, error) from error
+    token = secrets.token_urlsafe(32)
+    write_private(home.token, token.encode())
+    try:
+        node = Node(store, home.device_seed(), options.name)
+        async with run_host(home.device_seed(), options.listen or [DEFAULT_LISTEN]) as host:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_on_signals, node.stopping)
+                nursery.start_soon(serve_api, node, bind, token, home)
+                if options.default_folder and not node.has_folders():
+                    nursery.start_soon(_add_default, node, str(default_folder()))
+                await node.run(host, mdns=not options.no_mdns)
+                nursery.cancel_scope.cancel()
+    except ListenError as error:
+        raise UserError("listen-failed", str(error), "choose another with --listen, or stop what uses it") from error
+    except StoreDamaged as error:
+        raise _store_damaged(home, error) from error
+    except BaseExceptionGroup as group:
+        damaged, _ = group.split(StoreDamaged)
+        if damaged is not None:
+            raise _store_damaged(home, damaged) from group
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            home.api.unlink()
+        with contextlib.suppress(StoreDamaged):
+            store.close()
+        os.close(lock)
+
+
+def _store_damaged(home: Home, error: BaseException) -> UserError:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return UserError(
+        "store-damaged",
+        f"the store {home.store} is damaged: {error}; your files are untouched",
+        "shoal repair moves it aside and builds it anew from your folders and your other devices",
+        EXIT_STORE,
+    )
+
+
+def _check_bind(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                "api-port", f"the API cannot listen on {host}:{port}: {error.strerror}", "choose another with --api"
+            ) from error
+
+
+async def _stop_on_signals(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            stopping.set()
+
+
+async def _add_default(node: object, path: str) -> None:
+    from shoal.node.daemon import Node
+
+    assert isinstance(node, Node)
+    await node.ready.wait()
+    node.folder_add(path, "Shoal", create=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

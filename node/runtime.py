@@ -1,0 +1,54 @@
+"""One joined folder at work: its replica, its engine, and the chunks it gives and takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from shoal.crdt.catalog import FolderEntry
+from shoal.crdt.keys import DeviceKey
+from shoal.crdt.model import DeviceId
+from shoal.node.folder.engine import FolderEngine
+from shoal.node.replica import Replica
+from shoal.node.store import Store
+from shoal.transfer.client import Fetcher
+
+
+class FolderRuntime:
+    """A folder of the account that is kept at `path` here."""
+
+    def __init__(
+        self,
+        entry: FolderEntry,
+        path: str,
+        store: Store,
+        key: DeviceKey,
+        is_member: Callable[[DeviceId], bool],
+        fetcher: Fetcher,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.entry = entry
+        self.path = path
+        self._fetcher = fetcher
+        self.replica = Replica(store, entry.id, entry.secret, key, is_member, now_ms, os.urandom)
+        self.engine = FolderEngine(path, store, self.replica, self._fetch, now_ms)
+        self.scope = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Keep the folder until its scope is cancelled."""
+        with self.scope:
+            await self.engine.run()
+
+    def erase(self) -> None:
+        """Forget all that the store knows of the folder; its files stay."""
+        self.replica.erase()
+        self.engine.index.erase()
+
+    async def _fetch(
+        self,
+        wants: Sequence[tuple[bytes, int]],
+        sink: Callable[[list[tuple[bytes, bytes | memoryview]]], Awaitable[None]],
+    ) -> list[bytes]:
+        return await self._fetcher.fetch(self.entry.id, self.replica.content_key, wants, sink)

@@ -1,0 +1,258 @@
+"""What two devices of an account say to each other while connected: protocol `/shoal/sync/1`.
+
+Frames of canonical CBOR, each an array whose first element is its kind:
+    ["hello", roster statements, catalog statements, addresses]   at the start, and again when any of it changed
+    ["sync", folder id, message]        a message of `crdt.antientropy` about a folder that the sender has joined
+    ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
+    ["left", folder id]                 the sender has the folder no more
+    ["ping"]                            nothing; sent every `PING` seconds, so silence means that the peer is gone
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import trio
+
+from shoal.crdt import codec
+from shoal.crdt.antientropy import (
+    AntiEntropy,
+    ApplyEntries,
+    CheckOwnLog,
+    Command,
+    OwnLogDiverged,
+    PeerHolds,
+    PeerMisbehaved,
+    Send,
+)
+from shoal.crdt.antientropy_messages import Entries, Holds, decode_message, encode_message
+from shoal.crdt.model import DeviceId, FolderId
+from shoal.node.account import Account
+from shoal.node.replica import Replica
+from shoal.transfer.stream import FrameStream, StreamClosed
+
+PROTOCOL = "/shoal/sync/1"
+PING = 4.0
+SILENCE = 12.0
+MAX_FRAME = 16 * 1024 * 1024
+MAX_DEPTH = 6
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a peer has said about a folder. `files`, `bytes`: what it lacks, None before it said so."""
+
+    files: int | None = None
+    bytes: int = 0
+    holds_all: bool = False
+
+
+class Surroundings(Protocol):
+    """What a session needs of its node."""
+
+    account: Account
+
+    def replicas(self) -> Mapping[FolderId, Replica]:
+        """Return the folders joined here."""
+        ...
+
+    def need(self, folder: FolderId) -> tuple[int, int]:
+        """Return the files and bytes that this disk lacks of a folder."""
+        ...
+
+    def addresses(self) -> list[str]:
+        """Return where this device can be reached."""
+        ...
+
+    def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
+        """A peer said where it can be reached."""
+        ...
+
+    def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
+        """A peer's state of a folder changed."""
+        ...
+
+    def on_misbehaved(self, device: DeviceId, reason: str) -> None:
+        """A peer sent what no honest one could."""
+        ...
+
+
+class Session:
+    """One connection's conversation."""
+
+    def __init__(self, frames: FrameStream, node: Surroundings, now: Callable[[], float]) -> None:
+        self.device = DeviceId(frames.peer)
+        self.progress: dict[FolderId, Progress] = {}
+        self._frames = frames
+        self._node = node
+        self._now = now
+        self._machines: dict[FolderId, AntiEntropy] = {}
+        self._outbox: deque[bytes] = deque()
+        self._work = trio.Event()
+        self._told_need: dict[FolderId, tuple[int, int]] = {}
+        self._heard = now()
+
+    async def run(self) -> None:
+        """Converse until the stream ends. Raises StreamClosed, and codec.Malformed for what no peer of ours sends."""
+        self.say_hello()
+        for folder in self._node.replicas():
+            self.join(folder)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send)
+            nursery.start_soon(self._keep_time)
+            await self._receive()
+            nursery.cancel_scope.cancel()
+
+    # -- told by the node --------------------------------------------------------------------------------------------
+
+    def say_hello(self) -> None:
+        """Tell all that is known of the account, and where this device is."""
+        known = self._node.account.invitation()
+        self._queue(["hello", list(known.roster), list(known.catalog), self._node.addresses()])
+
+    def join(self, folder: FolderId) -> None:
+        """A folder was joined here, or is at the start."""
+        replica = self._node.replicas()[folder]
+        self._machines[folder] = AntiEntropy(own=replica.log_id)
+        self._do(folder, [Send(Holds(dict(replica.frontier), ask=True))])
+
+    def leave(self, folder: FolderId) -> None:
+        """A folder was removed here."""
+        self._machines.pop(folder, None)
+        self._told_need.pop(folder, None)
+        self._queue(["left", folder])
+
+    def wake(self) -> None:
+        """There may be new entries, or news of what this disk lacks."""
+        self._work.set()
+
+    def holds_all(self, folder: FolderId) -> bool:
+        """Return whether the peer has acknowledged all entries that are here."""
+        machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
+        return machine is not None and replica is not None and machine.peer_holds_all(replica.frontier)
+
+    def we_hold_all(self, folder: FolderId) -> bool:
+        """Return whether all entries that the peer holds are here."""
+        machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
+        return machine is not None and replica is not None and machine.we_hold_all(replica.frontier)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _queue(self, message: list[Any]) -> None:
+        self._outbox.append(codec.encode(message))
+        self._work.set()
+
+    async def _send(self) -> None:
+        while True:
+            self._work = trio.Event()
+            while self._outbox:
+                await self._frames.send(self._outbox.popleft())
+            sent = False
+            for folder, machine in list(self._machines.items()):
+                sent = await self._send_entries(folder, machine) or sent
+                self._tell_need(folder)
+            if not sent and not self._outbox:
+                await self._work.wait()
+
+    async def _send_entries(self, folder: FolderId, machine: AntiEntropy) -> bool:
+        replica = self._node.replicas().get(folder)
+        wanted = machine.next_range(replica.frontier) if replica is not None else None
+        if replica is None or wanted is None:
+            return False
+        entries = replica.read_entries(wanted)
+        if not entries:
+            return False
+        machine.on_sent(wanted.log, wanted.first + len(entries), sum(map(len, entries)))
+        message = encode_message(Entries(wanted.log, wanted.first, tuple(entries)))
+        await self._frames.send(codec.encode(["sync", folder, message]))
+        return True
+
+    def _tell_need(self, folder: FolderId) -> None:
+        need = self._node.need(folder)
+        if self._told_need.get(folder) != need:
+            self._told_need[folder] = need
+            self._queue(["need", folder, *need])
+
+    async def _keep_time(self) -> None:
+        while True:
+            await trio.sleep(1)
+            now = self._now()
+            if now - self._heard > SILENCE:
+                raise StreamClosed("the peer fell silent")
+            if int(now) % int(PING) == 0:
+                self._queue(["ping"])
+            for folder, machine in list(self._machines.items()):
+                replica = self._node.replicas().get(folder)
+                if replica is not None:
+                    self._do(folder, machine.tick(replica.frontier, now))
+
+    async def _receive(self) -> None:
+        while (frame := await self._frames.receive()) is not None:
+            self._heard = self._now()
+            match codec.as_list(codec.decode(frame, MAX_FRAME, MAX_DEPTH), most=5):
+                case ["hello", roster, catalog, addresses]:
+                    self._on_hello(roster, catalog, addresses)
+                case ["sync", bytes(folder), bytes(message)]:
+                    await self._on_sync(FolderId(folder), message)
+                case ["need", bytes(folder), int(files), int(size)]:
+                    progress = self._progress(FolderId(folder))
+                    progress.files, progress.bytes = files, size
+                    self._node.on_peer_news(self.device, FolderId(folder))
+                case ["left", bytes(folder)]:
+                    self.progress.pop(FolderId(folder), None)
+                    self._machines.pop(FolderId(folder), None)
+                    if FolderId(folder) in self._node.replicas():
+                        self._machines[FolderId(folder)] = AntiEntropy(
+                            own=self._node.replicas()[FolderId(folder)].log_id
+                        )
+                case ["ping"]:
+                    pass
+                case _:
+                    raise codec.Malformed("not a message of this protocol")
+
+    def _on_hello(self, roster: Any, catalog: Any, addresses: Any) -> None:
+        self._node.account.merge(
+            [codec.as_bytes(said) for said in codec.as_list(roster)],
+            [codec.as_bytes(said) for said in codec.as_list(catalog)],
+        )
+        self._node.on_hello(self.device, [codec.as_text(a, 512) for a in codec.as_list(addresses, most=64)])
+
+    async def _on_sync(self, folder: FolderId, message: bytes) -> None:
+        machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
+        if machine is None or replica is None:
+            return  # not joined here: nothing is known of it, and nothing said
+        self._progress(folder)
+        self._do(folder, machine.receive(decode_message(message), replica.frontier))
+        await trio.lowlevel.checkpoint()
+
+    def _do(self, folder: FolderId, commands: list[Command]) -> None:
+        machine, replica = self._machines[folder], self._node.replicas()[folder]
+        for command in commands:
+            match command:
+                case Send(message):
+                    self._queue(["sync", folder, encode_message(message)])
+                case ApplyEntries(log, _, entries):
+                    refusal = replica.receive_entries(entries)
+                    blame = refusal.reason if refusal is not None and refusal.misbehaved else None
+                    self._do(folder, machine.applied(log, replica.frontier, blame))
+                case OwnLogDiverged(log):
+                    replica.on_own_log_diverged(log)
+                    machine.own = replica.log_id
+                case CheckOwnLog(log, head):
+                    if not replica.holds(log, head):
+                        replica.on_own_log_diverged(log)
+                        machine.own = replica.log_id
+                case PeerHolds():
+                    self._node.on_peer_news(self.device, folder)
+                case PeerMisbehaved(reason):
+                    self._node.on_misbehaved(self.device, reason)
+                    raise StreamClosed(f"the peer misbehaved: {reason}")
+                case _:
+                    pass  # checkpoints: entries are never dropped yet, so none is ever due
+        self._work.set()
+
+    def _progress(self, folder: FolderId) -> Progress:
+        return self.progress.setdefault(folder, Progress())

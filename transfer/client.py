@@ -16,6 +16,8 @@ from shoal.transfer.exchange import Exchange, Landed, LyingHolder
 from shoal.transfer.scheduler import Scheduler
 from shoal.transfer.stream import FrameStream, StreamClosed
 
+__all__ = ["Fetcher", "Landed", "OpenStream", "Sink", "Stats"]
+
 REOPEN = 1.0  # seconds before a broken stream is opened again
 REOPEN_MOST = 30.0  # seconds, reached by doubling while streams neither last nor bring anything
 

@@ -58,14 +58,14 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     write_private(home.token, token.encode())
     try:
         node = Node(store, home.device_seed(), options.name)
-        async with run_host(home.device_seed(), options.listen or [DEFAULT_LISTEN]) as host:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signals, node.stopping)
-                nursery.start_soon(serve_api, node, bind, token, home)
-                if options.default_folder and not node.has_folders():
-                    nursery.start_soon(_add_default, node, str(default_folder()))
-                await node.run(host, mdns=not options.no_mdns)
-                nursery.cancel_scope.cancel()
+        listen = options.listen or [DEFAULT_LISTEN]
+        async with run_host(home.device_seed(), listen) as host, trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signals, node.stopping)
+            nursery.start_soon(serve_api, node, bind, token, home)
+            if options.default_folder and not node.has_folders():
+                nursery.start_soon(_add_default, node, str(default_folder()))
+            await node.run(host, mdns=not options.no_mdns)
+            nursery.cancel_scope.cancel()
     except ListenError as error:
         raise UserError("listen-failed", str(error), "choose another with --listen, or stop what uses it") from error
     except StoreDamaged as error:

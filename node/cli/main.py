@@ -1,0 +1,338 @@
+"""The `shoal` command. Each command prints for people, or with `--json` for scripts; errors are one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shoal.node.cli.client import ApiClient
+from shoal.node.cli.show import show_event, show_folders, show_peers, show_status, size
+from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
+from shoal.node.home import DEFAULT_API, Home, find_home
+
+app = typer.Typer(
+    help="Keep folders the same on all of your devices, with no server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+folder_app = typer.Typer(help="Folders of your account, and those kept on this device.", no_args_is_help=True)
+app.add_typer(folder_app, name="folder")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+class Context:
+    """What the options before the command say."""
+
+    home: Home = find_home(None)
+
+
+@app.callback()
+def options(home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None) -> None:
+    Context.home = find_home(home)
+
+
+def api() -> ApiClient:
+    """Return the client of the chosen home's node."""
+    return ApiClient(Context.home)
+
+
+def emit(as_json: bool, value: Any, text: str = "") -> None:
+    """Print a result."""
+    print(json.dumps(value) if as_json else text)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as of
+
+    print(of("shoal"))
+
+
+@app.command()
+def up(
+    listen: Annotated[
+        list[str] | None, typer.Option(help="Address to listen on, /ip4/0.0.0.0/tcp/PORT; repeatable.")
+    ] = None,
+    api_address: Annotated[str, typer.Option("--api", help="Where the local API listens.")] = DEFAULT_API,
+    no_mdns: Annotated[bool, typer.Option("--no-mdns", help="Do not announce or look on the local network.")] = False,
+    name: Annotated[str, typer.Option(help="This device's name, at its first start.")] = "",
+    foreground: Annotated[bool, typer.Option(help="Stay in this terminal.")] = False,
+    default_folder: Annotated[bool, typer.Option(help="Keep ~/Shoal, if no folder is kept yet.")] = False,
+    json_: Json = False,
+) -> None:
+    """Start the node."""
+    home = Context.home
+    home.ensure()
+    arguments = ["--home", str(home.path), "--api", api_address, "--name", name]
+    for address in listen or []:
+        arguments += ["--listen", address]
+    arguments += ["--no-mdns"] * no_mdns + ["--default-folder"] * default_folder
+    if foreground:
+        os.execv(sys.executable, [sys.executable, "-m", "shoal.node.main", *arguments])
+    if api().is_running():
+        emit(json_, {"running": True, "started": False}, "The node is running already.")
+        return
+    with open(home.log, "ab") as log:
+        start = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "shoal.node.main", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    deadline = time.monotonic() + 60
+    while not api().is_running():
+        code = process.poll()
+        if code is not None:
+            raise _failed_start(home, start, code)
+        if time.monotonic() > deadline:
+            raise UserError("slow-start", "the node does not answer after a minute", f"see {home.log}", EXIT_TIMEOUT)
+        time.sleep(0.05)
+    status = api().get("/api/status")
+    if json_:
+        emit(True, {"running": True, "started": True, "pid": process.pid, **status["device"]})
+        return
+    print(f"Shoal is running as {status['device']['name']!r}.")
+    for folder in status["folders"]:
+        print(f"It keeps {folder['path']} as {folder['name']!r}.")
+    print("Add a folder:         shoal folder add PATH")
+    print("Pair another device:  shoal pair            shows a code here; there: shoal pair CODE")
+    print("See how it stands:    shoal status")
+
+
+def _failed_start(home: Home, start: int, code: int) -> UserError:
+    with open(home.log, "rb") as log:
+        log.seek(start)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+    said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    if said is None:
+        return UserError("start-failed", "the node could not start", f"see {home.log}", EXIT_FAILED)
+    return UserError("start-failed", said, "", code if code > 0 else EXIT_FAILED)
+
+
+@app.command()
+def down(json_: Json = False) -> None:
+    """Stop the node, and wait until it is gone."""
+    home = Context.home
+    try:
+        pid = int(home.lock.read_text())
+    except (OSError, ValueError):
+        pid = 0
+    api().post("/api/shutdown")
+    deadline = time.monotonic() + 30
+    while pid and _is_alive(pid):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    emit(json_, {"stopped": True}, "Stopped.")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except (OSError, IndexError):
+        return True
+    return state != "Z"
+
+
+@app.command()
+def pair(
+    code: Annotated[str | None, typer.Argument(help="The code that the other device shows.")] = None,
+    address: Annotated[
+        list[str] | None, typer.Option(help="Where the other device is, /ip4/.../tcp/.../p2p/ID.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show a pairing code; or with CODE, join the device that shows it."""
+    if code is not None:
+        result = api().post("/api/pair/join", {"code": code, "addresses": address or []})
+        emit(json_, {"paired": True, **result}, f"Paired with {result['device']!r}. Folders: shoal folder list")
+        return
+    offer = api().post("/api/pair/offer")
+    if json_:
+        emit(True, offer)
+        return
+    print(f"On the other device, within ten minutes:\n\n    shoal pair {offer['code']}\n")
+    print("If it is not on this network, add one of these addresses:")
+    for known in offer["addresses"]:
+        print(f"    --address {known}")
+    print("\nWaiting for it ... (Ctrl-C stops waiting; the code stays valid)")
+    deadline = time.monotonic() + offer["valid_s"]
+    for event in api().follow(offer["after"]):
+        if event["kind"] == "paired":
+            print(event["text"].capitalize() + ".")
+            return
+        if event["kind"] == "pairing-failed":
+            raise UserError("pairing-failed", event["text"], "run shoal pair for a new code")
+        if time.monotonic() > deadline:
+            break
+    raise UserError("pairing-expired", "the code has expired", "run shoal pair for a new one", EXIT_TIMEOUT)
+
+
+@folder_app.command("add")
+def folder_add(
+    path: str,
+    name: Annotated[str | None, typer.Option(help="Its name on all devices; the folder's own by default.")] = None,
+    json_: Json = False,
+) -> None:
+    """Keep the folder at PATH the same on your devices."""
+    made = api().post("/api/folders", {"path": os.path.abspath(os.path.expanduser(path)), "name": name})
+    emit(
+        json_,
+        made,
+        f"{made['name']!r} is kept at {made['path']}. On another device: shoal folder join {made['name']} PATH",
+    )
+
+
+@folder_app.command("list")
+def folder_list(json_: Json = False) -> None:
+    """List the account's folders, and where they are kept here."""
+    found = api().get("/api/folders")
+    emit(True, found) if json_ else show_folders(found)
+
+
+@folder_app.command("join")
+def folder_join(name: str, path: str, json_: Json = False) -> None:
+    """Keep the account's folder NAME at PATH on this device."""
+    made = api().post("/api/folders/join", {"name": name, "path": os.path.abspath(os.path.expanduser(path))})
+    emit(json_, made, f"{made['name']!r} is kept at {made['path']}.")
+
+
+@folder_app.command("remove")
+def folder_remove(name: str, json_: Json = False) -> None:
+    """Stop keeping the folder NAME on this device. Its files stay."""
+    gone = api().delete(f"/api/folders/{name}")
+    emit(json_, gone, f"{name!r} is no longer synced here; the files at {gone['removed']} stay.")
+
+
+@folder_app.command("confirm-deletes")
+def folder_confirm(name: str, json_: Json = False) -> None:
+    """Say that the many files missing from NAME were deleted on purpose."""
+    done = api().post(f"/api/folders/{name}/confirm-deletes")
+    emit(json_, done, f"{done['deleted']} deletions go to the other devices.")
+
+
+@app.command()
+def status(
+    wait: Annotated[bool, typer.Option("--wait", help="Return when all is in sync.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 3600,
+    json_: Json = False,
+) -> None:
+    """Show this device, its folders and the other devices."""
+    found = api().get("/api/status")
+    if wait and not found["in_sync"]:
+        found = _wait_for_sync(timeout, quiet=json_)
+    emit(True, found) if json_ else show_status(found)
+
+
+def _wait_for_sync(timeout: float, *, quiet: bool) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout
+    settled = 0
+    while True:
+        found: dict[str, Any] = api().get("/api/status")
+        settled = settled + 1 if found["in_sync"] else 0
+        if settled >= 2:
+            return found
+        if time.monotonic() > deadline:
+            raise UserError("timeout", f"not in sync after {timeout:g} s", "see: shoal status", EXIT_TIMEOUT)
+        if not quiet and sys.stderr.isatty():
+            here = sum(f["needed_bytes"] for f in found["folders"])
+            there = sum(f["needed_bytes"] for d in found["devices"] for f in d["folders"])
+            print(f"\r\x1b[Kto come: {size(here)}, to go: {size(there)}", end="", file=sys.stderr, flush=True)
+        time.sleep(0.1)
+
+
+@app.command()
+def peers(json_: Json = False) -> None:
+    """List the other devices and their connections."""
+    found = api().get("/api/peers")
+    emit(True, found) if json_ else show_peers(found)
+
+
+@app.command()
+def scan(
+    name: Annotated[str | None, typer.Argument(help="A folder; all by default.")] = None, json_: Json = False
+) -> None:
+    """Look for changes on disk now."""
+    done = api().post("/api/scan" + (f"?name={name}" if name else ""))
+    emit(json_, done, "Scanned " + ", ".join(done["scanned"]) + ".")
+
+
+@app.command()
+def log(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as things happen.")] = False, json_: Json = False
+) -> None:
+    """Show what happened."""
+    last = 0
+    for event in api().get("/api/events?follow=false"):
+        last = event["number"]
+        emit(True, event) if json_ else show_event(event)
+    if follow:
+        for event in api().follow(last):
+            emit(True, event) if json_ else show_event(event)
+
+
+@app.command()
+def repair(json_: Json = False) -> None:
+    """Move a damaged store aside; the next start builds a new one from your folders and devices."""
+    home = Context.home
+    os.close(home.hold_lock())
+    if not home.store.exists():
+        raise UserError("no-store", f"there is no store at {home.store}", "start the node: shoal up")
+    aside = home.store.with_name(f"store.damaged-{int(time.time())}")
+    home.store.rename(aside)
+    text = (
+        f"Moved the store to {aside}. Your files are as they were. Start with shoal up, pair again with shoal pair, "
+        "and join your folders at the same paths."
+    )
+    emit(json_, {"moved_to": str(aside)}, text)
+
+
+def main() -> None:
+    """Run the command; no traceback reaches a user."""
+    as_json = "--json" in sys.argv
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        if as_json:
+            print(json.dumps({"error": error.code, "message": error.message, "hint": error.hint}))
+        hint = f" ({error.hint})" if error.hint else ""
+        print(f"error: {error.message}{hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
+            print(
+                f"error: {error or type(error).__name__} (this is a fault of Shoal's: please report it)",
+                file=sys.stderr,
+            )
+            sys.exit(EXIT_FAILED)
+        print(f"error: {format_message()} (see shoal --help)", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()

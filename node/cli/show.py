@@ -1,0 +1,87 @@
+"""Results as people read them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as `1.5 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def _state(item: dict[str, Any]) -> str:
+    if item["in_sync"]:
+        return "in sync"
+    left = f"{item['needed_files']} files, {size(item['needed_bytes'])} to come"
+    return left if item["needed_files"] else "looking"
+
+
+def show_status(status: dict[str, Any]) -> None:
+    """Print the whole state."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    device = status["device"]
+    console.print(f"[bold]{escape(device['name'])}[/bold], {len(status['folders'])} folders")
+    table = Table(box=None, pad_edge=False)
+    for column in ("folder", "path", "state", "items"):
+        table.add_column(column, style="bold" if column == "folder" else None, overflow="fold")
+    for folder in status["folders"]:
+        state = _state(folder)
+        if folder["status"] == "stopped":
+            state = f"stopped: {folder['reason']}"
+        if folder["held_deletions"]:
+            held, name = folder["held_deletions"], folder["name"]
+            state = f"{held} deletions held: if they are meant, shoal folder confirm-deletes {name}"
+        table.add_row(escape(folder["name"]), escape(folder["path"]), escape(state), str(folder["items"]))
+    console.print(table)
+    for folder in status["folders"]:
+        for problem in folder["problems"][:10]:
+            console.print(
+                f"[red]![/red] {escape(folder['name'])}/{escape(problem['path'])}: {escape(problem['reason'])}"
+            )
+    show_peers(status["devices"])
+
+
+def show_peers(devices: list[dict[str, Any]]) -> None:
+    """Print the other devices."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not devices:
+        print("No other device yet. Pair one: shoal pair")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("device", "connection", "folders"):
+        table.add_column(column, overflow="fold")
+    for device in devices:
+        seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(device["last_seen_ms"] / 1000))
+        away = f"last seen {seen}" if device["last_seen_ms"] else "never seen"
+        connection = device["address"] if device["connected"] else away
+        folders = "; ".join(f"{folder['name']}: {_state(folder)}" for folder in device["folders"])
+        table.add_row(escape(device["name"]), escape(connection), escape(folders))
+    Console().print(table)
+
+
+def show_folders(folders: list[dict[str, Any]]) -> None:
+    """Print the account's folders."""
+    if not folders:
+        print("No folder yet. Add one: shoal folder add PATH")
+    for folder in folders:
+        where = folder["path"] or f"not kept here; to keep it: shoal folder join {folder['name']} PATH"
+        print(f"{folder['name']}: {where}")
+
+
+def show_event(event: dict[str, Any]) -> None:
+    """Print one line of the log."""
+    print(time.strftime("%H:%M:%S", time.localtime(event["time_ms"] / 1000)), event["kind"], event["text"], flush=True)

@@ -112,6 +112,9 @@ class Applier:
             return False
         record = self._index.get(view.id)
         if record is None or (record.parent, record.name) != (view.parent, view.name):
+            if record is not None and self._is_inside(view.parent, view.id):
+                steps.stuck.append(owner)  # its new parent is still in it, and moves out first
+                return False
             if not self._vacate(view, steps):
                 steps.stuck.append(owner)
                 return False
@@ -147,6 +150,16 @@ class Applier:
         assert signature is not None
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
 
+    def _is_inside(self, node: NodeId, folder: NodeId) -> bool:
+        while node not in (ROOT, PARKED):
+            if node == folder:
+                return True
+            record = self._index.get(node)
+            if record is None:
+                return False
+            node = record.parent
+        return False
+
     def _have_parent(self, parent: NodeId, steps: Steps) -> bool:
         if parent == ROOT or self._index.path(parent) is not None:
             return True
@@ -178,16 +191,13 @@ class Applier:
     def _move(self, record: LocalNode, view: NodeView, steps: Steps) -> LocalNode | None:
         path = self._path(view)
         assert path is not None
-        if record.parent == PARKED:
-            source = self._parking(record)
-        else:
-            old = self._index.path(record.id)
-            if old is None:
-                return None
-            source = os.path.join(self._root, old)
-            if not self._as_expected(source, record):
-                steps.look.append(old)
-                return None
+        old = self._index.path(record.id)
+        if old is None:
+            return None
+        source = os.path.join(self._root, old)
+        if not self._as_expected(source, record):
+            steps.look.append(old)
+            return None
         target = os.path.join(self._root, path)
         disk.guarded(self._root, [os.path.dirname(path)])
         disk.rename_new(source, target)
@@ -250,14 +260,11 @@ class Applier:
         if self._index.get(record.id) is None:
             return
         owner = record.copy_of or record.id
-        if record.parent == PARKED:
-            path, full = record.name, self._parking(record)
-        else:
-            path = self._index.path(record.id) or ""
-            full = os.path.join(self._root, path)
-        if not path:
+        path = self._index.path(record.id)
+        if path is None:
             steps.stuck.append(owner)
             return
+        full = os.path.join(self._root, path)
         try:
             found = disk.look(full)
             if found is None:
@@ -267,8 +274,7 @@ class Applier:
                 steps.look.append(path)
                 steps.stuck.append(owner)
                 return
-            if record.parent != PARKED:
-                disk.guarded(self._root, [os.path.dirname(path)])
+            disk.guarded(self._root, [os.path.dirname(path)])
             if record.kind == "dir":
                 self._remove_directory(record, path, full, steps)
             else:

@@ -185,7 +185,8 @@ class FolderEngine:
                 if not has_marker(self.root, self.replica.folder):
                     raise NotADirectoryError("the folder, or its marker .shoal/folder, is missing: nothing is synced")
                 await self._run_marked()
-            except (OSError, StoreFull) as error:
+            except (OSError, StoreFull, BaseExceptionGroup) as raised:
+                error = _folder_trouble(raised)
                 self._set("stopped", str(getattr(error, "strerror", None) or error))
                 self.on_event("folder-stopped", self._reason)
                 await trio.sleep(RETRY)
@@ -259,7 +260,7 @@ class FolderEngine:
         return not findings.empty
 
     def _hold_mass(self, findings: Findings) -> None:
-        gone = self._scanner.count_missing(findings.missing)
+        gone = self._scanner.count_missing(findings.missing | findings.replaced)
         confirmed, self._confirm_once = self._confirm_once, False
         if not confirmed and is_mass_disappearance(gone, self.index.count):
             if self._held is None:
@@ -349,6 +350,19 @@ class FolderEngine:
         if (status, reason) != (self._status, self._reason):
             self._status, self._reason = status, reason
             self.on_progress()
+
+
+def _folder_trouble(raised: BaseException) -> BaseException:
+    """Return the trouble with the folder that `raised` holds; raise it again when it is anything else."""
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    trouble, others = raised.split((OSError, StoreFull))
+    if others is not None or trouble is None:
+        raise raised
+    inner: BaseException = trouble
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner
 
 
 def _read_all(

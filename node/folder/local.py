@@ -24,6 +24,9 @@ from shoal.node.store import Staging, Store
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
 
 
+PARKING = ".shoal/tmp/"
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What `lstat` said. While it is the same, the content is taken to be."""
@@ -126,13 +129,15 @@ class LocalIndex:
         self.count = 0
 
     def path(self, node: NodeId) -> str | None:
-        """Return the node's path on disk relative to the root, "" for the root; None when it is parked or unknown."""
+        """Return the node's path on disk relative to the root, "" for the root; None when it is not on disk."""
         parts: list[str] = []
         while node != ROOT:
             record = self.get(node)
-            if record is None or record.parent == PARKED or len(parts) > 1000:
+            if record is None or len(parts) > 1000:
                 return None
             parts.append(record.name)
+            if record.parent == PARKED:
+                return PARKING + "/".join(reversed(parts))
             node = record.parent
         return "/".join(reversed(parts))
 

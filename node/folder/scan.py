@@ -19,7 +19,7 @@ from shoal.node.changes import Create, Delete, DocChange, Edit, Move
 from shoal.node.folder import disk
 from shoal.node.folder.disk import Seen, kind_of
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import PARKED, LocalIndex, LocalNode, Signature
+from shoal.node.folder.local import LocalIndex, LocalNode, Signature
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
@@ -35,10 +35,11 @@ class Findings:
     appeared: list[Seen] = field(default_factory=list)
     changed: list[tuple[NodeId, Seen]] = field(default_factory=list)
     missing: dict[NodeId, str] = field(default_factory=dict)  # node -> path
+    replaced: dict[NodeId, str] = field(default_factory=dict)  # likewise, where something else has the name now
 
     @property
     def empty(self) -> bool:
-        return not (self.appeared or self.changed or self.missing)
+        return not (self.appeared or self.changed or self.missing or self.replaced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,14 @@ class Scanner:
         """Tell the document of the findings; return the paths to look at again soon: they were being written to."""
         busy: list[str] = []
         moved = self._moves(findings)
+        while taken := self._taken_names(findings, moved):
+            # The node of that name went elsewhere: what has its name now is another one.
+            findings.changed = [(node, seen) for node, seen in findings.changed if (node, seen) not in taken]
+            findings.appeared += [seen for _, seen in taken]
+            findings.appeared.sort(key=lambda seen: seen.path.split("/"))
+            moved = self._moves(findings)
         self._commit_moves(moved, findings)
+        self._commit_missing(findings.replaced)
         pending: list[tuple[NodeId | None, Seen]] = list(findings.changed)
         pending += [(None, seen) for seen in findings.appeared if seen.path not in moved]
         at = 0
@@ -156,12 +164,12 @@ class Scanner:
             self._problems.report(path, OSError("the name is too long to be synced"))
             return
         if record is not None and (record.kind == "dir") != (kind == "dir"):
-            findings.missing[record.id] = path
+            findings.replaced[record.id] = path
             record = None
         if record is not None and kind == "dir" and record.signature.inode != signature.inode:
             other = self._index.by_inode(signature.device, signature.inode)
             if other is not None and other != record.id:  # another known folder took this name
-                findings.missing[record.id] = path
+                findings.replaced[record.id] = path
                 record = None
         if record is None:
             findings.appeared.append(seen)
@@ -194,8 +202,6 @@ class Scanner:
             record = self._index.get(node) if node is not None else None
             if record is None or record.id in taken:
                 continue
-            if record.parent == PARKED and disk.look(self._parking(record)) is not None:
-                continue
             is_dir = kind_of(seen.signature) == "dir"
             same = is_dir or (
                 record.signature.size == seen.signature.size and record.signature.mtime_ns == seen.signature.mtime_ns
@@ -203,11 +209,16 @@ class Scanner:
             if (
                 is_dir == (record.kind == "dir")
                 and same
-                and (record.id in findings.missing or self._is_gone(record.id))
+                and (record.id in findings.missing or record.id in findings.replaced or self._is_gone(record.id))
             ):
                 moves[seen.path] = record
                 taken.add(record.id)
         return moves
+
+    @staticmethod
+    def _taken_names(findings: Findings, moved: dict[str, LocalNode]) -> list[tuple[NodeId, Seen]]:
+        gone = {record.id: path for path, record in moved.items()}
+        return [(node, seen) for node, seen in findings.changed if node in gone and gone[node] != seen.path]
 
     def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> None:
         # A folder that moved is where its children now are, so moves are committed one by one, parents first.
@@ -216,6 +227,7 @@ class Scanner:
             if record is None:
                 continue
             findings.missing.pop(record.id, None)
+            findings.replaced.pop(record.id, None)
             parent = self._parent_of(seen)
             if parent is None:
                 # Moved into a folder that is new, too: make that one first.
@@ -385,9 +397,6 @@ class Scanner:
     def count_missing(self, missing: dict[NodeId, str]) -> int:
         """Return how many nodes are gone with these, what was in them included."""
         return len({record.id for node in missing for record in self._with_descendants(node)})
-
-    def _parking(self, record: LocalNode) -> str:
-        return os.path.join(self._root, disk.PRIVATE, "tmp", record.id.hex())
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import trio
 import watchfiles
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from shoal.node.folder.disk import PRIVATE
 
 STEP_MS = 20  # quiet that ends a burst
+AGAIN = 0.1  # seconds before a watch that failed begins anew
 BURST_MS = 400  # a burst is reported after this time at the latest
 
 
@@ -22,23 +24,26 @@ async def watch(root: str, saw: Callable[[set[str]], None], lost_track: Callable
         return not path.startswith(private)
 
     stopping = trio.Event()
-    changes = watchfiles.awatch(
-        root,
-        watch_filter=concerns,
-        debounce=BURST_MS,
-        step=STEP_MS,
-        stop_event=stopping,
-        ignore_permission_denied=True,
-    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_with, stopping)
-        async for batch in changes:
-            paths = {path.removeprefix(prefix) for _, path in batch if path != root}
-            if any("\ufffd" in path for path in paths):
-                lost_track()  # a name that is not UTF-8 cannot be told from the event: look for it
-                paths = {path for path in paths if "\ufffd" not in path}
-            if paths:
-                saw(paths)
+        while True:
+            changes = watchfiles.awatch(
+                root,
+                watch_filter=concerns,
+                debounce=BURST_MS,
+                step=STEP_MS,
+                stop_event=stopping,
+                ignore_permission_denied=True,
+            )
+            try:
+                async for batch in changes:
+                    saw({path.removeprefix(prefix) for _, path in batch if path != root})
+            except BaseExceptionGroup as group:
+                if group.split(WatchfilesRustInternalError)[1] is not None:
+                    raise
+                # A name that is not UTF-8 cannot be told, and ends the watch: look for it, and watch again.
+                lost_track()
+                await trio.sleep(AGAIN)
 
 
 async def _stop_with(stopping: trio.Event) -> None:

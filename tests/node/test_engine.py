@@ -52,10 +52,15 @@ async def test_a_tree_of_all_sorts_arrives_identical(pair: tuple[Device, Device]
         assert listing(one.root) == listing(other.root)
 
 
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
 Act = Callable[[Path], object]
 ACTS: dict[str, Act] = {
     "edit": lambda r: (r / "docs" / "a.txt").write_text("beta!"),
-    "append to a big file": lambda r: (r / "big").open("ab").write(b"more"),
+    "append to a big file": lambda r: append(r / "big", b"more"),
     "delete a file": lambda r: (r / "docs" / "a.txt").unlink(),
     "delete a tree": lambda r: shutil.rmtree(r / "docs"),
     "rename a file": lambda r: (r / "docs" / "a.txt").rename(r / "b.txt"),

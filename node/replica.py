@@ -4,13 +4,13 @@ Every change, a person's or a peer's, is staged and then written as one synced b
 it. All methods are synchronous and run on the trio thread, so nothing comes between.
 
 Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: shard + number -> pycrdt update;
-`index`: see `tree_store`, and `d` + node: dirty, `v` + node + version id: every version ever seen; `meta` under
+`index`: see `tree_store`, `dirty`, and `v` + node + version id: every version ever seen; `meta` under
 b"head" and b"writer": log heads, this device's incarnation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import blake3
@@ -23,9 +23,10 @@ from shoal.crdt.facts import decode_fact, encode_fact
 from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import DeviceId, FolderId, NodeId, NodeView, Version
+from shoal.crdt.model import DeviceId, FileContent, FolderId, NodeId, NodeView, Version
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.dirty import DirtyNodes
 from shoal.node.store import Staging, Store
 from shoal.node.tree_store import StoredIndex
 
@@ -65,6 +66,7 @@ class Replica:
         self._staging = Staging(store)
         self._index = StoredIndex(self._staging, folder)
         self.tree = Tree(self._index)
+        self.dirty = DirtyNodes(self._staging, folder)
         self._lamport = Lamport()
         self._author = Author(key.id, self._lamport, entropy, now_ms)
         self._load()
@@ -117,27 +119,18 @@ class Replica:
             self.grown()
         return results
 
-    def dirty(self, limit: int) -> list[NodeId]:
-        """Return up to `limit` nodes whose view changed and that the engine has not cleaned."""
-        found = []
-        for key, _ in self._staging.scan("index", self.folder + b"d"):
-            found.append(NodeId(key[17:]))
-            if len(found) == limit:
-                break
-        return found
-
     def mark_dirty(self, nodes: Sequence[NodeId]) -> None:
         """Have the engine look at these nodes again."""
         for node in nodes:
-            self._staging.put("index", self.folder + b"d" + node, b"")
+            self.dirty.mark(node, 0)
         if nodes:
             self._staging.commit(sync=False)
             self.changed()
 
-    def clean(self, nodes: Sequence[NodeId]) -> None:
+    def clean(self, nodes: Iterable[NodeId]) -> None:
         """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""
         for node in nodes:
-            self._staging.delete("index", self.folder + b"d" + node)
+            self.dirty.clean(node)
         self._staging.commit(sync=False)
 
     def versions(self, node: NodeId) -> Iterator[Version]:
@@ -279,7 +272,12 @@ class Replica:
                 view = self.tree.view(node)
                 if view is not None and view.version.id == known[node] and not view.conflicts:
                     continue
-            self._staging.put("index", self.folder + b"d" + node, b"")
+            self.dirty.mark(node, self._size(node))
+
+    def _size(self, node: NodeId) -> int:
+        record = self._index.get(node)
+        heads = record.heads if record is not None else ()
+        return max((head.content.size for head in heads if isinstance(head.content, FileContent)), default=0)
 
     def _facts_for(self, change: DocChange, before: Sequence[Committed]) -> tuple[NodeId, Facts]:
         match change:
@@ -306,6 +304,7 @@ class Replica:
         self._staging.discard()
         self._index.forget()
         self._document.forget()
+        self.dirty.load()
         self._load()
 
 

@@ -42,7 +42,7 @@ Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What a folder is doing. `needed_*`: not on this disk yet; `held`: deletions that wait for a person's word."""
+    """What a folder is doing. `needed_*`: changes of others that are not on this disk yet; `held`: deletions that wait for a person's word."""
 
     status: Status
     reason: str
@@ -84,6 +84,7 @@ class FolderEngine:
         self._missing_since: dict[str, float] = {}
         self._busy: set[NodeId] = set()
         self._stuck_until: dict[NodeId, float] = {}
+        self._busy_bytes = 0
         self._groups = 0
         self._held: Findings | None = None
         self._scan_due = True
@@ -129,23 +130,15 @@ class FolderEngine:
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
         quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._busy and not self.replica.dirty(1)
+        return quiet and not self._busy and not self.replica.dirty.count
 
     def state(self) -> FolderState:
         """Return what the folder is doing now."""
-        dirty = self.replica.dirty(20_000)
-        files = size = 0
-        for node in dirty:
-            view, record = self.replica.view(node), self.index.get(node)
-            if view is None or (record is not None and record.content == view.version.content):
-                continue
-            files += 1
-            if isinstance(view.version.content, FileContent) and node not in self._busy:
-                size += view.version.content.size
+        marks = self.replica.dirty
+        size = max(0, marks.bytes - self._busy_bytes + self._placer.wanted_bytes)
         held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
-        size += self._placer.wanted_bytes
-        return FolderState(status, self._reason, self.index.count, files, size, held, tuple(self._problems.all()))
+        return FolderState(status, self._reason, self.index.count, marks.count, size, held, tuple(self._problems.all()))
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
@@ -193,12 +186,12 @@ class FolderEngine:
 
     async def _run_marked(self) -> None:
         keep = {
-            self._placer.temporary(view) for node in self.replica.dirty(100_000) if (view := self.replica.view(node))
+            self._placer.temporary(view) for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node))
         }
         await trio.to_thread.run_sync(tidy, self.root, keep)
         self._scan_due = True
         self._busy.clear()
-        self._groups = 0
+        self._busy_bytes = self._groups = 0
         async with trio.open_nursery() as nursery:
             if self._watching:
                 nursery.start_soon(watch, self.root, self._saw, self.scan_soon)
@@ -290,8 +283,7 @@ class FolderEngine:
         now = trio.current_time()
         self._stuck_until = {node: when for node, when in self._stuck_until.items() if when > now}
         skip = self._busy | set(self._stuck_until)
-        held = self._held_nodes()
-        nodes = [n for n in self.replica.dirty(ROUND + len(skip)) if n not in skip and n not in held]
+        nodes = self.replica.dirty.first(ROUND, skip | self._held_nodes())
         if not nodes or self._groups >= GROUPS:
             return False
         self._set("syncing", "")
@@ -328,13 +320,16 @@ class FolderEngine:
         self._groups += 1
         owners = {view.copy_of or view.id for view in group}
         self._busy |= owners | {view.id for view in group}
-        nursery.start_soon(self._place_group, list(group), owners)
+        size = sum(view.version.content.size for view in group if isinstance(view.version.content, FileContent))
+        self._busy_bytes += size
+        nursery.start_soon(self._place_group, list(group), owners, size)
 
-    async def _place_group(self, group: list[NodeView], owners: set[NodeId]) -> None:
+    async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
         try:
             outcome = await self._placer.place(group)
         finally:
             self._groups -= 1
+            self._busy_bytes -= size
             self._busy -= owners | {view.id for view in group}
             self.wake()
         self._paths |= set(outcome.look)
@@ -342,9 +337,15 @@ class FolderEngine:
         for view in group:
             if view.id in retry:
                 self._stuck_until[view.copy_of or view.id] = trio.current_time() + RETRY
+        placed = set(outcome.placed)
+        self.replica.clean(view.id for view in group if view.id in placed and self._stands(view))
         if outcome.placed:
             self.on_event("placed", f"{len(outcome.placed)} files")
         self.on_progress()
+
+    def _stands(self, view: NodeView) -> bool:
+        """Return whether the document still says what was placed, and nothing more."""
+        return view.copy_of is None and not view.conflicts and self.replica.view(view.id) == view
 
     def _set(self, status: Status, reason: str) -> None:
         if (status, reason) != (self._status, self._reason):

@@ -1,0 +1,61 @@
+"""The nodes whose view changed and that the folder engine has not seen to: durable marks, counted as they come and go.
+
+Keys after the folder's 16 bytes, in column `index`: `d` + node -> bytes that its content has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from shoal.crdt.model import FolderId, NodeId
+from shoal.node.store import Staging
+
+
+class DirtyNodes:
+    """Marks on a folder's `Staging`. `count` and `bytes` hold for what is staged, too."""
+
+    def __init__(self, staging: Staging, folder: FolderId) -> None:
+        self._staging = staging
+        self._prefix = folder + b"d"
+        self.count = 0
+        self.bytes = 0
+        self.load()
+
+    def load(self) -> None:
+        """Count anew: after staged changes were discarded."""
+        self.count = self.bytes = 0
+        for _, size in self._staging.scan("index", self._prefix):
+            self.count += 1
+            self.bytes += int.from_bytes(size)
+
+    def mark(self, node: NodeId, size: int) -> None:
+        """Stage a mark. `size`: bytes of the node's content, 0 where it has none."""
+        self._forget(node)
+        self.count += 1
+        self.bytes += size
+        self._staging.put("index", self._prefix + node, size.to_bytes(8))
+
+    def clean(self, node: NodeId) -> None:
+        """Stage the removal of a mark."""
+        if self._forget(node):
+            self._staging.delete("index", self._prefix + node)
+
+    def first(self, limit: int, skip: Collection[NodeId] = ()) -> list[NodeId]:
+        """Return up to `limit` marked nodes that are not among `skip`."""
+        found: list[NodeId] = []
+        for key, _ in self._staging.scan("index", self._prefix):
+            node = NodeId(key[17:])
+            if node in skip:
+                continue
+            found.append(node)
+            if len(found) == limit:
+                break
+        return found
+
+    def _forget(self, node: NodeId) -> bool:
+        old = self._staging.get("index", self._prefix + node)
+        if old is None:
+            return False
+        self.count -= 1
+        self.bytes -= int.from_bytes(old)
+        return True

@@ -16,6 +16,7 @@ import trio
 from shoal.crdt.model import FileContent, NodeId, NodeView
 from shoal.node.folder import disk
 from shoal.node.folder.apply import Applier, Steps
+from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, tidy
@@ -36,13 +37,17 @@ GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RETRY = 3.0
 RESCAN = 15 * 60.0
 LOOK_AGAIN = 0.5
+READ_BYTES = 4 * 1024 * 1024  # of chunks read at once for a peer
+
+_Wanted = tuple[bytes, Sequence[tuple[str, int]], int]
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What a folder is doing. `needed_*`: changes of others that are not on this disk yet; `held`: deletions that wait for a person's word."""
+    """What a folder is doing. `needed_*`: changes of others that are not on this disk yet; `held`: deletions that
+    wait for a person's word."""
 
     status: Status
     reason: str
@@ -74,15 +79,16 @@ class FolderEngine:
         self._watching = watching
         self._problems = Problems(now_ms)
         self._rules = IgnoreRules(self.root)
-        self._placer = Placer(self.root, self.index, replica, fetch, self._problems)
-        self._scanner = Scanner(self.root, self.index, replica, self._rules, self._problems)
+        self._turns = DiskTurns()
+        self._busy: set[NodeId] = set()  # being placed; changed in place, the scanner reads it
+        self._placer = Placer(self.root, self.index, replica, fetch, self._problems, self._turns)
+        self._scanner = Scanner(self.root, self.index, replica, self._rules, self._problems, self._turns, self._busy)
         self._applier = Applier(self.root, self.index, replica, self._placer, self._rules, self._problems)
         self._status: Status = "starting"
         self._reason = ""
         self._paths: set[str] = set()
         self._later: dict[str, float] = {}  # path -> when to look at it
         self._missing_since: dict[str, float] = {}
-        self._busy: set[NodeId] = set()
         self._stuck_until: dict[NodeId, float] = {}
         self._busy_bytes = 0
         self._groups = 0
@@ -151,12 +157,23 @@ class FolderEngine:
                     found.append((os.path.join(self.root, path), offset))
             plans.append(found)
         lengths = [self._length_of(chunk) for chunk in ids]
-        data, damaged = await trio.to_thread.run_sync(_read_all, self.replica.content_key, ids, plans, lengths)
-        for path in damaged:
-            relative = path.removeprefix(self.root + "/")
-            self._paths.add(relative)  # most often it was just edited
-            self.wake()
-        return data
+        wanted: list[_Wanted] = list(zip(ids, plans, lengths, strict=True))
+        size = 0
+        for count, length in enumerate(lengths, 1):
+            size += length
+            if size >= READ_BYTES:
+                wanted = wanted[:count]
+                break
+        read = await self._turns.run(self._read_wanted, wanted, _wanted_size)
+        for _, damaged in read:
+            # Most often it was just edited.
+            self._paths |= {path.removeprefix(self.root + "/") for path in damaged}
+            if damaged:
+                self.wake()
+        return [data for data, _ in read]
+
+    def _read_wanted(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
+        return [_read_chunk(self.replica.content_key, *want) for want in wanted]
 
     def _length_of(self, chunk: bytes) -> int:
         for node, offset in self.index.places(chunk):
@@ -186,7 +203,9 @@ class FolderEngine:
 
     async def _run_marked(self) -> None:
         keep = {
-            self._placer.temporary(view) for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node))
+            self._placer.temporary(view)
+            for node in self.replica.dirty.first(100_000)
+            if (view := self.replica.view(node))
         }
         await trio.to_thread.run_sync(tidy, self.root, keep)
         self._scan_due = True
@@ -366,22 +385,18 @@ def _folder_trouble(raised: BaseException) -> BaseException:
     return inner
 
 
-def _read_all(
-    key: bytes, ids: Sequence[bytes], plans: Sequence[Sequence[tuple[str, int]]], lengths: Sequence[int]
-) -> tuple[list[bytes | None], list[str]]:
-    results: list[bytes | None] = []
+def _wanted_size(wanted: _Wanted) -> int:
+    return wanted[2]
+
+
+def _read_chunk(
+    key: bytes, chunk: bytes, places: Sequence[tuple[str, int]], length: int
+) -> tuple[bytes | None, list[str]]:
+    """Return the chunk from the first place that has it, None from none; and the paths that did not."""
     damaged: list[str] = []
-    size = 0
-    for chunk, places, length in zip(ids, plans, lengths, strict=True):
-        data = None
-        for path, offset in places:
-            read = disk.read_piece(path, offset, length)
-            if read is not None and chunk_id(key, read) == chunk:
-                data = read
-                break
-            damaged.append(path)
-        results.append(data)
-        size += length
-        if size >= 4 * 1024 * 1024:
-            break
-    return results, damaged
+    for path, offset in places:
+        data = disk.read_piece(path, offset, length)
+        if data is not None and chunk_id(key, data) == chunk:
+            return data, damaged
+        damaged.append(path)
+    return None, damaged

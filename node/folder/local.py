@@ -11,6 +11,7 @@ and in column `chunk`: chunk id + node + offset (8) -> empty; where a chunk's by
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,8 @@ from shoal.node.store import Staging, Store
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
 
-
 PARKING = ".shoal/tmp/"
+CACHED = 10_000  # decoded records
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,19 @@ class LocalIndex:
     def __init__(self, store: Store, folder: FolderId) -> None:
         self._staging = Staging(store)
         self._folder = folder
+        self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
         self.count = sum(1 for _ in self._staging.scan("local", folder + b"n"))
 
     def get(self, node: NodeId) -> LocalNode | None:
+        cached = self._cache.get(node)
+        if cached is not None:
+            return cached
         data = self._staging.get("local", self._folder + b"n" + node)
-        return _decode(node, data) if data is not None else None
+        if data is None:
+            return None
+        record = _decode(node, data)
+        self._keep(record)
+        return record
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node on disk at this place."""
@@ -99,6 +108,7 @@ class LocalIndex:
         else:
             self.count += 1
         folder, sign = self._folder, node.signature
+        self._keep(node)
         self._staging.put("local", folder + b"n" + node.id, _encode(node))
         self._staging.put("local", folder + b"c" + node.parent + _raw(node.name), node.id)
         self._staging.put("local", folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id)
@@ -113,12 +123,17 @@ class LocalIndex:
         old = self.get(node)
         if old is not None:
             self._unlink(old, keep_chunks=False)
+            self._cache.pop(node, None)
             self._staging.delete("local", self._folder + b"n" + node)
             self.count -= 1
 
     def commit(self, *, sync: bool = False) -> None:
         """Write what was staged. Unsynced by default: what is lost is seen and recognised again by a scan."""
-        self._staging.commit(sync=sync)
+        try:
+            self._staging.commit(sync=sync)
+        except BaseException:
+            self._cache.clear()
+            raise
 
     def erase(self) -> None:
         """Forget the whole folder."""
@@ -126,6 +141,7 @@ class LocalIndex:
             for key, _ in list(self._staging.scan(column, self._folder)):
                 self._staging.delete(column, key)
         self._staging.commit()
+        self._cache.clear()
         self.count = 0
 
     def path(self, node: NodeId) -> str | None:
@@ -150,6 +166,12 @@ class LocalIndex:
                 return None
             node = child
         return node
+
+    def _keep(self, record: LocalNode) -> None:
+        self._cache[record.id] = record
+        self._cache.move_to_end(record.id)
+        if len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
 
     def _unlink(self, old: LocalNode, *, keep_chunks: bool) -> None:
         place = self._folder + b"c" + old.parent + _raw(old.name)

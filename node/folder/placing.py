@@ -18,6 +18,7 @@ import trio
 
 from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder import disk
+from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import LocalIndex, LocalNode, Signature
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
@@ -51,12 +52,15 @@ class _Target:
 class Placer:
     """Puts files of one folder in place."""
 
-    def __init__(self, root: str, index: LocalIndex, replica: Replica, fetch: Fetch, problems: Problems) -> None:
+    def __init__(
+        self, root: str, index: LocalIndex, replica: Replica, fetch: Fetch, problems: Problems, turns: DiskTurns
+    ) -> None:
         self._root = root
         self._index = index
         self._replica = replica
         self._fetch = fetch
         self._problems = problems
+        self._turns = turns
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, disk.PRIVATE, "tmp")
         self._versions = os.path.join(root, disk.PRIVATE, "versions")
@@ -130,7 +134,7 @@ class Placer:
 
         async def sink(chunks: Landed) -> None:
             work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
-            await trio.to_thread.run_sync(_write_all, work)
+            await self._turns.run(_write_all, work, lambda piece: len(piece[2]))
             for chunk, data in chunks:
                 landed(len(data) * len(pieces[chunk]))
 
@@ -171,7 +175,7 @@ class Placer:
             directories.append(parent)
         if not targets:
             return Outcome((), (), (), ())
-        results = await trio.to_thread.run_sync(self._put_in_place, targets, directories)
+        results = await self._put_in_place(targets, directories)
         placed, failed = [], []
         for target, result in zip(targets, results, strict=True):
             view = target.view
@@ -200,36 +204,19 @@ class Placer:
         self._index.commit()
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
-    def _put_in_place(self, targets: Sequence[_Target], directories: Sequence[str]) -> list[Signature | OSError | None]:
-        """In a thread. For each target: its new signature; None where the disk was not as expected; or the error."""
-        results: list[Signature | OSError | None] = []
-        ready: list[OSError | None] = []
-        for target in targets:
-            assert target.view.version.content is not None
-            try:
-                disk.finish_temporary(target.temporary, target.view.version.content)
-                ready.append(None)
-            except OSError as error:
-                ready.append(error)
+    async def _put_in_place(
+        self, targets: Sequence[_Target], directories: Sequence[str]
+    ) -> list[Signature | OSError | None]:
+        """Return for each target its new signature; None where the disk was not as expected; or the error."""
+        ready = await self._turns.run(_finish_temporaries, targets)
         try:
-            disk.sync_file_system(self._temporaries)
-            disk.guarded(self._root, directories)
+            await trio.to_thread.run_sync(disk.sync_file_system, self._temporaries)
+            await trio.to_thread.run_sync(disk.guarded, self._root, directories)
         except OSError as error:
             return [error] * len(targets)
-        for target, trouble in zip(targets, ready, strict=True):
-            if trouble is not None:
-                results.append(trouble)
-                continue
-            try:
-                results.append(_take_name(target))
-            except FileExistsError:
-                results.append(None)
-            except OSError as error:
-                results.append(error)
-            if not isinstance(results[-1], Signature):
-                with contextlib.suppress(OSError):
-                    os.unlink(target.temporary)
-        disk.sync_directories({os.path.dirname(target.path) for target in targets})
+        results = await self._turns.run(_take_names, list(zip(targets, ready, strict=True)))
+        touched = {os.path.dirname(target.path) for target in targets}
+        await trio.to_thread.run_sync(disk.sync_directories, touched)
         return results
 
     def _drop(self, views: Sequence[NodeView]) -> None:
@@ -242,6 +229,36 @@ class Placer:
         if parent is None:
             return None
         return f"{parent}/{view.name}" if parent else view.name
+
+
+def _finish_temporaries(targets: Sequence[_Target]) -> list[OSError | None]:
+    results: list[OSError | None] = []
+    for target in targets:
+        assert target.view.version.content is not None
+        try:
+            disk.finish_temporary(target.temporary, target.view.version.content)
+            results.append(None)
+        except OSError as error:
+            results.append(error)
+    return results
+
+
+def _take_names(ready: Sequence[tuple[_Target, OSError | None]]) -> list[Signature | OSError | None]:
+    results: list[Signature | OSError | None] = []
+    for target, trouble in ready:
+        if trouble is not None:
+            results.append(trouble)
+            continue
+        try:
+            results.append(_take_name(target))
+        except FileExistsError:
+            results.append(None)
+        except OSError as error:
+            results.append(error)
+        if not isinstance(results[-1], Signature):
+            with contextlib.suppress(OSError):
+                os.unlink(target.temporary)
+    return results
 
 
 def _take_name(target: _Target) -> Signature | None:
@@ -290,9 +307,10 @@ def _copy_local(
     return copied
 
 
-def _write_all(work: Sequence[tuple[str, int, bytes | memoryview]]) -> None:
+def _write_all(work: Sequence[tuple[str, int, bytes | memoryview]]) -> list[None]:
     for path, at, data in work:
         disk.write_piece(path, at, data)
+    return []
 
 
 def _exists(path: str) -> bool:

@@ -8,7 +8,7 @@ the document already says is taken as done, not said again: so a crash between d
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -18,6 +18,7 @@ from shoal.crdt.tree import same_content
 from shoal.node.changes import Create, Delete, DocChange, Edit, Move
 from shoal.node.folder import disk
 from shoal.node.folder.disk import Seen, kind_of
+from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import LocalIndex, LocalNode, Signature
 from shoal.node.folder.problems import Problems
@@ -36,6 +37,7 @@ class Findings:
     changed: list[tuple[NodeId, Seen]] = field(default_factory=list)
     missing: dict[NodeId, str] = field(default_factory=dict)  # node -> path
     replaced: dict[NodeId, str] = field(default_factory=dict)  # likewise, where something else has the name now
+    busy: list[str] = field(default_factory=list)  # paths to look at again: this node is changing them now
 
     @property
     def empty(self) -> bool:
@@ -55,12 +57,24 @@ class _Note:
 class Scanner:
     """The disk-to-document half of one folder."""
 
-    def __init__(self, root: str, index: LocalIndex, replica: Replica, rules: IgnoreRules, problems: Problems) -> None:
+    def __init__(
+        self,
+        root: str,
+        index: LocalIndex,
+        replica: Replica,
+        rules: IgnoreRules,
+        problems: Problems,
+        turns: DiskTurns,
+        busy: Set[NodeId],
+    ) -> None:
+        """`busy`: the nodes that are being placed now; what is seen of them is left for later."""
         self._root = root
         self._index = index
         self._replica = replica
         self._rules = rules
         self._problems = problems
+        self._turns = turns
+        self._busy = busy
         self.hashed = 0  # bytes read and hashed since the start
 
     async def look_everywhere(self) -> Findings:
@@ -76,13 +90,15 @@ class Scanner:
         """Look at single names, and into those that are new folders."""
         findings = Findings()
         queue: list[tuple[str, NodeId | None]] = []
-        for path in sorted(set(paths)):
+        for count, path in enumerate(sorted(set(paths))):
+            if count % 100 == 99:
+                await trio.lowlevel.checkpoint()
             directory, _, name = path.rpartition("/")
             parent = self._index.find(directory)
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
-            signature = await trio.to_thread.run_sync(_look_or_none, self._absolute(path))
-            seen = Seen(directory, name, signature)
+            # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
+            seen = Seen(directory, name, _look_or_none(self._absolute(path)))
             self._compare(seen, self._index.child(parent, name), findings, queue, deep=False)
         while queue:
             directory, node = queue.pop()
@@ -91,7 +107,7 @@ class Scanner:
 
     async def commit(self, findings: Findings) -> list[str]:
         """Tell the document of the findings; return the paths to look at again soon: they were being written to."""
-        busy: list[str] = []
+        busy = list(findings.busy)
         moved = self._moves(findings)
         while taken := self._taken_names(findings, moved):
             # The node of that name went elsewhere: what has its name now is another one.
@@ -109,8 +125,7 @@ class Scanner:
             size = 0
             while at < len(pending) and len(group) < GROUP_FILES and size < GROUP_BYTES:
                 group.append(pending[at])
-                signature = pending[at][1].signature
-                size += signature.size if signature is not None and kind_of(signature) == "file" else 0
+                size += _size(pending[at][1])
                 at += 1
             busy += await self._commit_group(group)
         self._commit_missing(findings.missing)
@@ -172,6 +187,9 @@ class Scanner:
                 findings.replaced[record.id] = path
                 record = None
         if record is None:
+            if self._is_placing(seen):
+                findings.busy.append(path)
+                return
             findings.appeared.append(seen)
             if kind == "dir":
                 mover = self._index.by_inode(signature.device, signature.inode)
@@ -182,7 +200,15 @@ class Scanner:
             if deep:
                 queue.append((path, record.id))
         elif signature != record.signature:
-            findings.changed.append((record.id, seen))
+            if record.id in self._busy:
+                findings.busy.append(path)
+            else:
+                findings.changed.append((record.id, seen))
+
+    def _is_placing(self, seen: Seen) -> bool:
+        parent = self._index.find(seen.directory) if self._busy else None
+        view = self._replica.child_named(parent, seen.name) if parent is not None else None
+        return view is not None and view.id in self._busy
 
     def _is_gone(self, node: NodeId) -> bool:
         record = self._index.get(node)
@@ -275,7 +301,7 @@ class Scanner:
     async def _commit_group(self, group: Sequence[tuple[NodeId | None, Seen]]) -> list[str]:
         busy: list[str] = []
         read: list[tuple[NodeId | None, Seen, Content]] = []
-        results = await trio.to_thread.run_sync(self._read_all, [seen for _, seen in group])
+        results = await self._turns.run(self._read_all, [seen for _, seen in group], _size)
         for (node, seen), content in zip(group, results, strict=True):
             if isinstance(content, FileChanged):
                 busy.append(seen.path)
@@ -407,6 +433,10 @@ def _look_or_none(path: str) -> Signature | None:
         return disk.look(path)
     except OSError:
         return None
+
+
+def _size(seen: Seen) -> int:
+    return seen.signature.size if seen.signature is not None and kind_of(seen.signature) == "file" else 0
 
 
 def _name_unfit(name: str) -> bool:

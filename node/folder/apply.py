@@ -79,7 +79,7 @@ class Applier:
             return self._wishes(view.copy_of)
         if view is None and self._replica.is_waiting(node):
             return []
-        copies = self._replica.tree.copies(node)
+        copies = self._replica.tree.copies(node) if view is not None and view.conflicts else []
         kept = {copy.id for copy in copies}
         wishes: list[tuple[NodeView | None, LocalNode | None]] = []
         if view is not None or record is not None:
@@ -115,7 +115,7 @@ class Applier:
             if record is not None and self._is_inside(view.parent, view.id):
                 steps.stuck.append(owner)  # its new parent is still in it, and moves out first
                 return False
-            if not self._vacate(view, steps):
+            if not self._vacate(view, steps, check_disk=record is not None or view.kind == "dir"):
                 steps.stuck.append(owner)
                 return False
             if record is not None:
@@ -166,8 +166,11 @@ class Applier:
         view = self._replica.view(parent)
         return view is not None and view.kind == "dir" and self._settle(view, steps)
 
-    def _vacate(self, view: NodeView, steps: Steps) -> bool:
-        """Free the name that `view` is to have: its holder goes where it belongs, or is parked."""
+    def _vacate(self, view: NodeView, steps: Steps, *, check_disk: bool) -> bool:
+        """Free the name that `view` is to have: its holder goes where it belongs, or is parked.
+
+        With `check_disk` the name must also be free of what nobody has seen yet; placing a file sees to that itself.
+        """
         path = self._path(view)
         assert path is not None
         holder = self._index.child(view.parent, view.name)
@@ -183,7 +186,7 @@ class Applier:
                 self._park(record, steps)
             if self._index.child(view.parent, view.name) is not None:
                 return False
-        if disk.look(os.path.join(self._root, path)) is not None:
+        if check_disk and disk.look(os.path.join(self._root, path)) is not None:
             steps.look.append(path)  # something that nobody has seen yet
             return False
         return True

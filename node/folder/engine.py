@@ -29,7 +29,6 @@ from shoal.node.replica import Replica
 from shoal.node.store import Store, StoreFull
 from shoal.transfer.chunking import chunk_id
 
-ROUND = 2000  # dirty nodes looked at in a round
 GROUP_FILES = 500
 GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
@@ -202,12 +201,7 @@ class FolderEngine:
                 await trio.sleep(RETRY)
 
     async def _run_marked(self) -> None:
-        keep = {
-            self._placer.temporary(view)
-            for node in self.replica.dirty.first(100_000)
-            if (view := self.replica.view(node))
-        }
-        await trio.to_thread.run_sync(tidy, self.root, keep)
+        await self._tidy()
         self._scan_due = True
         self._busy.clear()
         self._busy_bytes = self._groups = 0
@@ -226,6 +220,8 @@ class FolderEngine:
                     worked = await self._disk_to_document()
                     worked = await self._document_to_disk(nursery) or worked
                     if not worked:
+                        if self._placer.partial and not self._busy:
+                            await self._tidy()
                         self._set("held" if self._held is not None else "idle", "")
                         with trio.move_on_at(min(next_scan, self._next_time())):
                             await self._awake.wait()
@@ -233,6 +229,11 @@ class FolderEngine:
                         raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
             finally:
                 nursery.cancel_scope.cancel()
+
+    async def _tidy(self) -> None:
+        views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
+        keep = {self._placer.temporary(view) for view in views}
+        self._placer.partial = await trio.to_thread.run_sync(tidy, self.root, keep)
 
     def _saw(self, paths: set[str]) -> None:
         self._paths |= paths
@@ -302,8 +303,9 @@ class FolderEngine:
         now = trio.current_time()
         self._stuck_until = {node: when for node, when in self._stuck_until.items() if when > now}
         skip = self._busy | set(self._stuck_until)
-        nodes = self.replica.dirty.first(ROUND, skip | self._held_nodes())
-        if not nodes or self._groups >= GROUPS:
+        room = (GROUPS - self._groups) * GROUP_FILES
+        nodes = self.replica.dirty.first(room, skip | self._held_nodes()) if room else []
+        if not nodes:
             return False
         self._set("syncing", "")
         steps = await self._applier.apply(nodes, self._busy)

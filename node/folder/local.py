@@ -65,6 +65,9 @@ class LocalIndex:
         self._staging = Staging(store)
         self._folder = folder
         self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
+        self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
+        for key, _ in self._staging.scan("local", folder + b"o"):
+            self._copies.setdefault(NodeId(key[17:33]), set()).add(NodeId(key[33:]))
         self.count = sum(1 for _ in self._staging.scan("local", folder + b"n"))
 
     def get(self, node: NodeId) -> LocalNode | None:
@@ -93,7 +96,7 @@ class LocalIndex:
 
     def copies(self, owner: NodeId) -> list[NodeId]:
         """Return the conflict copies of `owner` that are on disk."""
-        return [NodeId(key[-16:]) for key, _ in self._staging.scan("local", self._folder + b"o" + owner)]
+        return sorted(self._copies.get(owner, ()))
 
     def places(self, chunk: bytes) -> Iterator[tuple[NodeId, int]]:
         """Yield where the chunk's bytes should be on this disk: node, offset."""
@@ -114,6 +117,7 @@ class LocalIndex:
         self._staging.put("local", folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id)
         if node.copy_of is not None:
             self._staging.put("local", folder + b"o" + node.copy_of + node.id, b"")
+            self._copies.setdefault(node.copy_of, set()).add(node.id)
         if old is None or _chunks(old) != _chunks(node):
             for key in self._chunk_keys(node):
                 self._staging.put("chunk", key, b"")
@@ -142,6 +146,7 @@ class LocalIndex:
                 self._staging.delete(column, key)
         self._staging.commit()
         self._cache.clear()
+        self._copies.clear()
         self.count = 0
 
     def path(self, node: NodeId) -> str | None:
@@ -182,6 +187,7 @@ class LocalIndex:
             self._staging.delete("local", inode)
         if old.copy_of is not None:
             self._staging.delete("local", self._folder + b"o" + old.copy_of + old.id)
+            self._copies.get(old.copy_of, set()).discard(old.id)
         if not keep_chunks:
             for key in self._chunk_keys(old):
                 self._staging.delete("chunk", key)

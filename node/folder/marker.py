@@ -34,13 +34,17 @@ def has_marker(root: str, folder: FolderId) -> bool:
         return False
 
 
-def tidy(root: str, keep: set[str]) -> None:
-    """Remove temporaries of an earlier run, but for the paths to `keep`, and kept versions that are past their time."""
+def tidy(root: str, keep: set[str]) -> set[str]:
+    """Remove temporaries that nobody needs, and kept versions that are past their time; return what is there of the
+    paths to `keep`."""
+    kept = set()
     temporaries = os.path.join(root, PRIVATE, "tmp")
     with contextlib.suppress(OSError):
         for name in os.listdir(temporaries):
             path = os.path.join(temporaries, name)
-            if name.endswith(".part") and path not in keep:
+            if path in keep:
+                kept.add(path)
+            elif name.endswith(".part"):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
     versions = os.path.join(root, PRIVATE, "versions")
@@ -50,3 +54,4 @@ def tidy(root: str, keep: set[str]) -> None:
             with contextlib.suppress(OSError):
                 if time.time() - os.lstat(path).st_ctime > KEEP_SECONDS:
                     os.unlink(path)
+    return kept

@@ -61,6 +61,7 @@ class Placer:
         self._fetch = fetch
         self._problems = problems
         self._turns = turns
+        self.partial: set[str] = set()  # temporaries that hold part of their file
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, disk.PRIVATE, "tmp")
         self._versions = os.path.join(root, disk.PRIVATE, "versions")
@@ -116,7 +117,10 @@ class Placer:
             if not isinstance(content, FileContent):
                 continue
             temporary = self.temporary(view)
-            have = await trio.to_thread.run_sync(_verified, temporary, content, key) if _exists(temporary) else set()
+            have: set[int] = set()
+            if temporary in self.partial:
+                self.partial.discard(temporary)
+                have = await trio.to_thread.run_sync(_verified, temporary, content, key)
             at = 0
             for chunk, length in content.refs():
                 if at in have:
@@ -141,6 +145,7 @@ class Placer:
         if not pieces:
             return set()
         gone = await self._fetch([(chunk, lengths[chunk]) for chunk in pieces], sink)
+        self.partial |= {temporary for chunk in gone for temporary, _ in pieces[chunk]}
         return {node for chunk in gone for node in users[chunk]}
 
     def _local_sources(self, chunk: bytes) -> list[tuple[str, int]]:
@@ -162,12 +167,15 @@ class Placer:
             parent = self._index.path(view.parent) if view.parent != ROOT else ""
             current = now is not None and now.version.id == view.version.id
             if not current or now is None or (now.parent, now.name) != (view.parent, view.name) or parent is None:
+                self.partial.add(self.temporary(view))
                 continue  # the document moved on; the node is dirty again
             relative = f"{parent}/{view.name}" if parent else view.name
             record = self._index.get(view.id)
             if record is None and self._index.child(view.parent, view.name) is not None:
+                self.partial.add(self.temporary(view))
                 continue  # its name is still another's on disk
             if record is not None and (record.parent, record.name) != (view.parent, view.name):
+                self.partial.add(self.temporary(view))
                 continue
             keep = self.kept_path(record) if record is not None else ""
             expected = record.signature if record is not None else None
@@ -311,7 +319,3 @@ def _write_all(work: Sequence[tuple[str, int, bytes | memoryview]]) -> list[None
     for path, at, data in work:
         disk.write_piece(path, at, data)
     return []
-
-
-def _exists(path: str) -> bool:
-    return os.path.lexists(path)

@@ -4,13 +4,12 @@ Every change, a person's or a peer's, is staged and then written as one synced b
 it. All methods are synchronous and run on the trio thread, so nothing comes between.
 
 Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: shard + number -> pycrdt update;
-`index`: see `tree_store`, `dirty`, and `v` + node + version id: every version ever seen; `meta` under
-b"head" and b"writer": log heads, this device's incarnation.
+`index`: see `tree_store` and `dirty`; `meta` under b"head" and b"writer": log heads, this device's incarnation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import blake3
@@ -19,7 +18,6 @@ import cbor2
 from shoal.crdt import log
 from shoal.crdt.authoring import Author, Facts, Lamport
 from shoal.crdt.document import Document, MalformedUpdate
-from shoal.crdt.facts import decode_fact, encode_fact
 from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
@@ -132,13 +130,6 @@ class Replica:
         for node in nodes:
             self.dirty.clean(node)
         self._staging.commit(sync=False)
-
-    def versions(self, node: NodeId) -> Iterator[Version]:
-        """Yield every version of the node ever seen here, in no particular order."""
-        for _, data in self._staging.scan("index", self.folder + b"v" + node):
-            fact = decode_fact(data)
-            if isinstance(fact, Version):
-                yield fact
 
     # -- what a session with a peer asks ---------------------------------------------------------------------------
 
@@ -262,10 +253,8 @@ class Replica:
 
     def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
         """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
-        for node, fact in facts:
+        for _, fact in facts:
             self._lamport.observe(fact.lamport)
-            if isinstance(fact, Version):
-                self._staging.put("index", self.folder + b"v" + node + fact.id, encode_fact(fact))
         self._staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
         for node in self.tree.apply(facts):
             if node in known:

@@ -17,7 +17,7 @@ from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.folder import disk
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
+from shoal.node.folder.local import PARKED, LocalIndex, LocalNode, Signature
 from shoal.node.folder.placing import Placer
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
@@ -46,6 +46,7 @@ class Applier:
         self._rules = rules
         self._problems = problems
         self._settling: set[NodeId] = set()
+        self._checked: set[str] = set()  # folders found to be no links, until the next await
 
     async def apply(self, nodes: Iterable[NodeId], busy: set[NodeId]) -> Steps:
         """Do for `nodes` what can be done at once; `busy` ones are being placed and are left alone."""
@@ -251,10 +252,14 @@ class Applier:
     async def _remove(self, removals: list[LocalNode], steps: Steps) -> None:
         files = [record for record in removals if record.kind == "file"]
         folders = [record for record in removals if record.kind == "dir"]
-        for count, record in enumerate(files):
-            if count % 100 == 99:
-                await trio.lowlevel.checkpoint()
-            self._remove_one(record, steps)
+        for at in range(0, len(files), 100):
+            group = files[at : at + 100]
+            parents = {self._index.path(record.parent) for record in group} - {None}
+            self._checked = {parent for parent in parents if parent is not None and self._is_real(parent)}
+            for record in group:
+                self._remove_one(record, steps)
+            self._checked = set()
+            await trio.lowlevel.checkpoint()
         depth = {record.id: (self._index.path(record.id) or "").count("/") for record in folders}
         for record in sorted(folders, key=lambda folder: depth[folder.id], reverse=True):
             self._remove_one(record, steps)
@@ -273,11 +278,12 @@ class Applier:
             if found is None:
                 self._index.remove(record.id)
                 return
-            if not self._as_expected(full, record):
+            if not _is_expected(found, record):
                 steps.look.append(path)
                 steps.stuck.append(owner)
                 return
-            disk.guarded(self._root, [os.path.dirname(path)])
+            if os.path.dirname(path) not in self._checked:
+                disk.guarded(self._root, [os.path.dirname(path)])
             if record.kind == "dir":
                 self._remove_directory(record, path, full, steps)
             else:
@@ -308,17 +314,26 @@ class Applier:
         self._index.remove(record.id)
         self._problems.clear(path)
 
+    def _is_real(self, directory: str) -> bool:
+        try:
+            disk.guarded(self._root, [directory])
+        except OSError:
+            return False
+        return True
+
     @staticmethod
     def _as_expected(full: str, record: LocalNode) -> bool:
         found = disk.look(full)
-        if found is None:
-            return False
-        if record.kind == "dir":  # a folder's times change with what is in it
-            return (found.device, found.inode) == (record.signature.device, record.signature.inode)
-        return found == record.signature
+        return found is not None and _is_expected(found, record)
 
     def _path(self, view: NodeView) -> str | None:
         if view.parent == ROOT:
             return view.name
         parent = self._index.path(view.parent)
         return f"{parent}/{view.name}" if parent is not None else None
+
+
+def _is_expected(found: Signature, record: LocalNode) -> bool:
+    if record.kind == "dir":  # a folder's times change with what is in it
+        return (found.device, found.inode) == (record.signature.device, record.signature.inode)
+    return found == record.signature

@@ -25,7 +25,7 @@ from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
-GROUP_FILES = 1000
+GROUP_FILES = 500
 GROUP_BYTES = 64 * 1024 * 1024
 
 
@@ -116,7 +116,7 @@ class Scanner:
             findings.appeared.sort(key=lambda seen: seen.path.split("/"))
             moved = self._moves(findings)
         self._commit_moves(moved, findings)
-        self._commit_missing(findings.replaced)
+        await self._commit_missing(findings.replaced)
         pending: list[tuple[NodeId | None, Seen]] = list(findings.changed)
         pending += [(None, seen) for seen in findings.appeared if seen.path not in moved]
         at = 0
@@ -128,7 +128,7 @@ class Scanner:
                 size += _size(pending[at][1])
                 at += 1
             busy += await self._commit_group(group)
-        self._commit_missing(findings.missing)
+        await self._commit_missing(findings.missing)
         return busy
 
     async def _look_in(
@@ -395,20 +395,19 @@ class Scanner:
             return None
         return view
 
-    def _commit_missing(self, missing: dict[NodeId, str]) -> None:
+    async def _commit_missing(self, missing: dict[NodeId, str]) -> None:
         """Delete what is gone, what is in a folder before the folder."""
         gone: list[LocalNode] = []
         for node in missing:
             gone += self._with_descendants(node)
-        changes: list[DocChange] = []
-        for record in gone:
-            if self._replica.view(record.id) is not None:
-                changes.append(Delete(record.id, record.version))
-        for at in range(0, len(changes), 5000):
-            self._replica.commit(changes[at : at + 5000])
-        for record in gone:
-            self._index.remove(record.id)
-        self._index.commit()
+        for at in range(0, len(gone), GROUP_FILES):
+            group = gone[at : at + GROUP_FILES]
+            known = [record for record in group if self._replica.view(record.id) is not None]
+            self._replica.commit([Delete(record.id, record.version) for record in known])
+            for record in group:
+                self._index.remove(record.id)
+            self._index.commit()
+            await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
 
     def _with_descendants(self, node: NodeId) -> list[LocalNode]:
         record = self._index.get(node)

@@ -82,7 +82,8 @@ class Staging:
 
     def commit(self, *, sync: bool = True) -> None:
         """Write all changes as one batch, or none of them. After an error the changes are dropped."""
-        ops: list[Op] = [(column, k, v) for column, changes in self._changes.items() for k, v in changes.items()]
+        # dict.items: in any order, which a batch may have, and without a lookup a key.
+        ops: list[Op] = [(column, k, v) for column, changes in self._changes.items() for k, v in dict.items(changes)]
         self.discard()
         if ops:
             self.store.write(ops, sync=sync)

@@ -34,6 +34,7 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RETRY = 3.0
+SHORT_RETRY = 0.05
 RESCAN = 15 * 60.0
 LOOK_AGAIN = 0.5
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once for a peer
@@ -320,8 +321,10 @@ class FolderEngine:
     def _finish_round(self, steps: Steps) -> None:
         self.replica.clean(steps.done)
         self._paths |= set(steps.look)
+        # Where something moved, what waits for it (a folder for what is in it) may go on at once.
+        pause = SHORT_RETRY if steps.look or steps.done else RETRY
         for node in steps.stuck:
-            self._stuck_until[node] = trio.current_time() + (0.05 if steps.look else RETRY)
+            self._stuck_until[node] = trio.current_time() + pause
 
     def _start_placing(self, views: Sequence[NodeView], nursery: trio.Nursery) -> None:
         group: list[NodeView] = []

@@ -36,6 +36,7 @@ from shoal.bootstrap.interfaces import interface_addresses
 from shoal.bootstrap.limits import InboundLimits
 from shoal.bootstrap.peerid import device_from_bytes, peer_id_bytes, peer_id_text
 from shoal.bootstrap.stream import PeerStream
+from shoal.bootstrap.tuning import tune_libp2p
 from shoal.crdt.model import DeviceId
 from shoal.transfer.stream import ByteStream, StreamClosed
 
@@ -184,6 +185,7 @@ def quiet_libp2p() -> None:
 async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
     """Listen on `listen` (multiaddrs) as the device of `seed`, until the block ends. Raises ListenError."""
     quiet_libp2p()
+    tune_libp2p()
     for address in listen:
         _check_free(address)
     key = create_new_key_pair(seed)

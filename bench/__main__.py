@@ -1,0 +1,86 @@
+"""`python -m bench [--runs N] [--only shoal|syncthing] [--scale S] [--base DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.shoal_pair import ShoalPair
+from bench.syncthing_pair import SyncthingPair
+from bench.workloads import GIB, Pair, Scale, run_all
+
+PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": SyncthingPair}
+
+
+def main() -> int:
+    """Run, print rows, and the medians."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=sorted(PAIRS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of sizes and counts; 1 is what is published")
+    parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
+    options = parser.parse_args()
+    names = [options.only] if options.only else list(PAIRS)
+    if "syncthing" in names and shutil.which("syncthing") is None:
+        print("syncthing is not installed (apt-get install syncthing): Shoal alone is measured", file=sys.stderr)
+        names.remove("syncthing")
+    scale = Scale(int(GIB * options.scale), int(10_000 * options.scale), max(3, int(20 * options.scale)))
+    base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
+    rows = []
+    try:
+        for run in range(options.runs):
+            for name in names if run % 2 == 0 else reversed(names):
+                rows += _run(name, base / f"{run}-{name}", scale, run)
+    finally:
+        # All at the end: ext4 is slow to make files for a minute after many were removed.
+        shutil.rmtree(base, ignore_errors=True)
+    for median in _medians(rows):
+        print(json.dumps(median))
+    return 0
+
+
+def _run(name: str, base: Path, scale: Scale, run: int) -> list[dict[str, object]]:
+    base.mkdir()
+    os.sync()
+    pair = PAIRS[name](base)
+    rows = []
+    try:
+        for row in run_all(pair, base / "stage", scale):
+            rows.append({"tool": name, "run": run, **row})
+            print(json.dumps(rows[-1]), flush=True)
+    finally:
+        for daemon in pair.daemons:
+            daemon.stop()
+    return rows
+
+
+def _medians(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    by: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        for figure in ("seconds", "cpu", "received_mib", "rss_mib"):
+            if isinstance(value := row.get(figure), int | float):
+                by[str(row["workload"]), figure, str(row["tool"])].append(float(value))
+    found: list[dict[str, object]] = []
+    for workload, figure in dict.fromkeys((workload, figure) for workload, figure, _ in by):
+        medians = {
+            tool: round(statistics.median(by[workload, figure, tool]), 3)
+            for tool in PAIRS
+            if (workload, figure, tool) in by
+        }
+        median: dict[str, object] = {"median of": workload, "figure": figure, **medians}
+        if len(medians) == 2 and medians["syncthing"]:
+            median["shoal / syncthing"] = round(medians["shoal"] / medians["syncthing"], 2)
+        found.append(median)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

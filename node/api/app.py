@@ -11,10 +11,12 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import trio
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from shoal.node.api import views
@@ -146,11 +148,14 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
         return StreamingResponse(stream(), media_type="text/event-stream")
 
     @app.post("/api/shutdown")
-    async def shutdown() -> dict[str, Any]:
-        node.stopping.set()
-        return {"stopping": True}
+    async def shutdown() -> JSONResponse:
+        return JSONResponse({"stopping": True}, background=BackgroundTask(_set, node.stopping))
 
     return app
+
+
+async def _set(event: trio.Event) -> None:
+    event.set()
 
 
 def _event(event: Any) -> dict[str, Any]:

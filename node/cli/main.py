@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -131,7 +132,10 @@ def down(json_: Json = False) -> None:
         pid = int(home.lock.read_text())
     except (OSError, ValueError):
         pid = 0
-    api().post("/api/shutdown")
+    if not api().is_running():
+        api().post("/api/shutdown")  # which says, in its words, that nothing runs
+    with contextlib.suppress(UserError):  # it may be gone before it has answered
+        api().post("/api/shutdown")
     deadline = time.monotonic() + 30
     while pid and _is_alive(pid):
         if time.monotonic() > deadline:

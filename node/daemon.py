@@ -36,6 +36,7 @@ from shoal.node.folder_path import check_folder_path
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 from shoal.node.session import Session
+from shoal.node.speeds import Speeds
 from shoal.node.store import Store
 from shoal.transfer.client import Fetcher
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
@@ -45,6 +46,7 @@ from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, Stream
 
 FOLDERS = b"folders"
 BOOK = b"addressbook"
+JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
 NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
 
 
@@ -60,6 +62,7 @@ class Node:
         self.key = DeviceKey(seed)
         self.events = EventLog(now_ms)
         self.fetcher = Fetcher()
+        self.speeds = Speeds()
         self.started_ms = now_ms()
         self.ready = trio.Event()
         self.stopping = trio.Event()
@@ -74,7 +77,7 @@ class Node:
         self._offers = Offers(self.key.id, time.monotonic, self._invite, self._on_pairing)
         self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
-        self._pairings = 0
+        self._account_news = trio.Event()
         self._nursery: trio.Nursery
 
     async def run(self, host: Host, *, mdns: bool) -> None:
@@ -88,6 +91,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
+            nursery.start_soon(self._watch_speeds)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():
@@ -166,8 +170,12 @@ class Node:
         entry = self.account.add_folder(name or os.path.basename(real) or "root")
         return self._join_folder(entry, real)
 
-    def folder_join(self, name: str, path: str) -> FolderRuntime:
-        """Keep a folder of the account at a path here. Raises UserError."""
+    async def folder_join(self, name: str, path: str) -> FolderRuntime:
+        """Keep a folder of the account at a path here; one that another device just added is waited for. Raises
+        UserError."""
+        with trio.move_on_after(JOIN_WAITS if len(self.account.devices()) > 1 else 0):
+            while self.account.folder_named(name) is None:
+                await self._account_news.wait()
         entry = self.account.folder_named(name)
         if entry is None:
             known = ", ".join(sorted(repr(e.name) for e in self.account.folders().values())) or "none"
@@ -261,18 +269,24 @@ class Node:
         runtime = self.folders.get(FolderId(folder))
         return await runtime.engine.read_chunks(ids) if runtime is not None else [None] * len(ids)
 
-    def on_sent(self, size: int) -> None:
+    def on_sent(self, peer: bytes, size: int) -> None:
         """Chunk bytes went out."""
         self.fetcher.stats.sent += size
+        self.fetcher.stats.sent_to[peer] += size
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _watch_speeds(self) -> None:
+        while True:
+            stats = self.fetcher.stats
+            self.speeds.observe(trio.current_time(), stats.received_from, stats.sent_to)
+            await trio.sleep(1)
 
     def _invite(self, device: DeviceId, name: str) -> bytes:
         return self.account.invitation_for(device, name).encode()
 
     def _on_pairing(self, device: DeviceId, text: str, joined: bool) -> None:
         if joined:
-            self._pairings += 1
             self.events.add("paired", f"paired with {text}")
             self.peering.trust(self.account.devices())
         else:
@@ -301,6 +315,8 @@ class Node:
         self._save_joined()
 
     def _account_changed(self) -> None:
+        self._account_news.set()
+        self._account_news = trio.Event()
         self.peering.trust(self.account.devices())
         for conversation in self.sessions.values():
             conversation.say_hello()

@@ -27,11 +27,12 @@ OpenStream = Callable[[], Awaitable[FrameStream]]
 
 @dataclass(slots=True)
 class Stats:
-    """Chunk bytes since the start: `received` verified and wanted ones, by peer too; `sent` to others."""
+    """Chunk bytes since the start: `received` verified and wanted ones, `sent` to others; by peer, too."""
 
     received: int = 0
     sent: int = 0
     received_from: Counter[bytes] = field(default_factory=Counter)
+    sent_to: Counter[bytes] = field(default_factory=Counter)
 
 
 @dataclass(slots=True, eq=False)

@@ -41,8 +41,8 @@ class ChunkSource(Protocol):
         `READ_TARGET` bytes: the result can be shorter than `ids`, never empty."""
         ...
 
-    def on_sent(self, size: int) -> None:
-        """`size` bytes of chunks went out."""
+    def on_sent(self, peer: bytes, size: int) -> None:
+        """`size` bytes of chunks went out to `peer`."""
         ...
 
 
@@ -137,4 +137,4 @@ class _Server:
         async for answer in answers:
             await self._stream.send(answer.frame)
             if answer.chunk_bytes:
-                self._source.on_sent(answer.chunk_bytes)
+                self._source.on_sent(self._stream.peer, answer.chunk_bytes)

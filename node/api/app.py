@@ -119,7 +119,7 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
 
     @app.post("/api/folders/join")
     async def join_folder(body: JoinFolder) -> dict[str, Any]:
-        return views.folder_view(node, node.folder_join(body.name, body.path))
+        return views.folder_view(node, await node.folder_join(body.name, body.path))
 
     @app.delete("/api/folders/{name}")
     async def remove_folder(name: str) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def device_view(node: Node, device: DeviceId) -> dict[str, Any]:
                 "needed_bytes": progress.bytes,
             }
         )
+    down, up = node.speeds.of(device)
     return {
         "id": peer_id_text(device),
         "name": node.account.devices()[device],
@@ -78,6 +79,8 @@ def device_view(node: Node, device: DeviceId) -> dict[str, Any]:
         "address": node.peering.remote.get(device, ""),
         "known_addresses": node.known_addresses(device),
         "last_seen_ms": node.last_seen_ms(device),
+        "received_per_s": round(down),
+        "sent_per_s": round(up),
         "folders": folders,
     }
 

@@ -62,14 +62,16 @@ def show_peers(devices: list[dict[str, Any]]) -> None:
         print("No other device yet. Pair one: shoal pair")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("device", "connection", "folders"):
+    for column in ("device", "connection", "speed", "folders"):
         table.add_column(column, overflow="fold")
     for device in devices:
         seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(device["last_seen_ms"] / 1000))
         away = f"last seen {seen}" if device["last_seen_ms"] else "never seen"
         connection = device["address"] if device["connected"] else away
         folders = "; ".join(f"{folder['name']}: {_state(folder)}" for folder in device["folders"])
-        table.add_row(escape(device["name"]), escape(connection), escape(folders))
+        speeds = [("in", device["received_per_s"]), ("out", device["sent_per_s"])]
+        speed = ", ".join(f"{size(count)}/s {way}" for way, count in speeds if count)
+        table.add_row(escape(device["name"]), escape(connection), speed, escape(folders))
     Console().print(table)
 
 

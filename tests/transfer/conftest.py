@@ -36,7 +36,7 @@ class MemorySource:
         self.asked += ids
         return [self.chunks.get(each) for each in ids]
 
-    def on_sent(self, size: int) -> None:
+    def on_sent(self, peer: bytes, size: int) -> None:
         self.sent += size
 
 

@@ -1,0 +1,91 @@
+"""Real daemons on loopback, driven by the CLI as a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SHOAL = [sys.executable, "-m", "shoal.node.cli.main"]
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Node:
+    """A node with a home of its own; its name is the home's."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
+        self.api = f"127.0.0.1:{free_port()}"
+
+    def run(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the CLI against this node. With `check`, a failure shows what it and the daemon said."""
+        command = [*SHOAL, "--home", str(self.home), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode:
+            log = self.home / "daemon.log"
+            said = log.read_text(errors="replace")[-3000:] if log.exists() else ""
+            raise AssertionError(f"{arguments} ended with {done.returncode}: {done.stderr}\n{said}")
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """Return what a command says with --json."""
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def error(self, *arguments: str, code: int = 1) -> str:
+        """Run what must fail with exit status `code`; return its one line."""
+        done = self.run(*arguments, check=False)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    def up(self, *more: str) -> None:
+        """Start the daemon and wait until it answers."""
+        self.run("up", "--listen", self.listen, "--api", self.api, "--no-mdns", "--name", self.home.name, *more)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        return int((self.home / "lock").read_text())
+
+    def kill(self) -> None:
+        """End the daemon without a word, and wait until it is gone."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                time.sleep(0.01)
+
+    def down(self) -> None:
+        """Stop the daemon, if it runs."""
+        self.run("down", check=False)
+
+
+def pair(one: Node, other: Node) -> None:
+    """Make the two devices of one account."""
+    offer = one.json("pair")
+    other.run("pair", offer["code"], "--address", offer["addresses"][0])
+
+
+def wait_in_sync(*nodes: Node, timeout: int = 60) -> None:
+    """Have each look at its folders, then wait until all is the same everywhere."""
+    for node in nodes:
+        node.run("scan")
+    for node in nodes:
+        node.run("status", "--wait", "--timeout", str(timeout), timeout=timeout + 30)

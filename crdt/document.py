@@ -11,7 +11,7 @@ gives a new one when it starts a new incarnation.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pycrdt import Doc, Map
@@ -94,6 +94,14 @@ class Document:
                 if fact is not None:
                     fresh.append(fact)
         return fresh
+
+    def facts(self) -> Iterator[tuple[NodeId, Fact]]:
+        """Yield every fact, shard by shard."""
+        for number in range(SHARDS):
+            for key, value in list(self._shard(number).facts.items()):
+                fact = self._read(number, key, value)
+                if fact is not None:
+                    yield fact
 
     def snapshot(self, shard: int) -> bytes:
         """Return one update that holds the whole shard, pending parts included."""

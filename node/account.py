@@ -19,7 +19,7 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.errors import UserError
 from shoal.node.store import Store
 
-_KEY = b"account"
+ACCOUNT = b"account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Account:
         self._now_ms = now_ms
         self._entropy = entropy
         self.changed: Callable[[], None] = lambda: None
-        saved = store.get("meta", _KEY)
+        saved = store.get("meta", ACCOUNT)
         if saved is None:
             self._begin(name)
         else:
@@ -159,4 +159,4 @@ class Account:
         self._catalog.add(invitation.catalog)
 
     def _save(self) -> None:
-        self._store.write([("meta", _KEY, self.invitation().encode())], sync=True)
+        self._store.write([("meta", ACCOUNT, self.invitation().encode())], sync=True)

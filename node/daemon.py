@@ -29,6 +29,7 @@ from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node import session
 from shoal.node.account import Account, Invitation
+from shoal.node.backup import FOLDERS, back_up
 from shoal.node.errors import EXIT_USAGE, UserError
 from shoal.node.events import EventLog
 from shoal.node.folder.marker import make_marker
@@ -44,7 +45,6 @@ from shoal.transfer.messages import PROTOCOL as EXCHANGE
 from shoal.transfer.server import serve
 from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
 
-FOLDERS = b"folders"
 BOOK = b"addressbook"
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
 NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
@@ -58,7 +58,7 @@ def now_ms() -> int:
 class Node:
     """A running node. `run` brings it up on a host; the methods below are what the API calls."""
 
-    def __init__(self, store: Store, seed: bytes, name: str) -> None:
+    def __init__(self, store: Store, seed: bytes, name: str, backup: Path) -> None:
         self.key = DeviceKey(seed)
         self.events = EventLog(now_ms)
         self.fetcher = Fetcher()
@@ -73,6 +73,7 @@ class Node:
         self.peering: Peering
         self.mdns: Mdns | None = None
         self._store = store
+        self._backup = backup
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self._offers = Offers(self.key.id, time.monotonic, self._invite, self._on_pairing)
         self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
@@ -254,6 +255,12 @@ class Node:
         if runtime is not None:
             runtime.engine.retry_now()
 
+    def on_log_restarted(self) -> None:
+        """This device was restored from an old copy, and said anew what it alone knew."""
+        self.events.add("restored", "this device's store is an older copy: what it lacks is fetched from the others")
+        for conversation in list(self.sessions.values()):
+            conversation.end()
+
     def on_misbehaved(self, device: DeviceId, reason: str) -> None:
         """A peer sent what no honest one could."""
         self.events.add("peer-misbehaved", f"{peer_id_text(device)}: {reason}")
@@ -315,6 +322,7 @@ class Node:
         self._save_joined()
 
     def _account_changed(self) -> None:
+        self._back_up()
         self._account_news.set()
         self._account_news = trio.Event()
         self.peering.trust(self.account.devices())
@@ -361,6 +369,13 @@ class Node:
     def _save_joined(self) -> None:
         joined = {bytes(folder): os.fsencode(runtime.path) for folder, runtime in self.folders.items()}
         self._store.write([("meta", FOLDERS, cbor2.dumps(joined))], sync=True)
+        self._back_up()
+
+    def _back_up(self) -> None:
+        try:
+            back_up(self._store, self._backup)
+        except OSError as error:
+            self.events.add("backup-failed", f"the account could not be copied to {self._backup}: {error.strerror}")
 
     def _save_book(self, data: bytes) -> None:
         self._store.write([("meta", BOOK, data)], sync=False)

@@ -29,6 +29,11 @@ class Home:
         return self.path / "store"
 
     @property
+    def backup(self) -> Path:
+        """Holds the account and the list of kept folders, should the store be lost."""
+        return self.path / "account.backup"
+
+    @property
     def log(self) -> Path:
         return self.path / "daemon.log"
 

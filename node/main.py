@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(home: Home, options: argparse.Namespace) -> None:
     from shoal.bootstrap.host import ListenError, run_host
     from shoal.node.api.server import serve_api
+    from shoal.node.backup import restore
     from shoal.node.daemon import Node, default_folder
     from shoal.node.store import StoreDamaged
     from shoal.node.store.rocks import open_store
@@ -57,7 +58,10 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     token = secrets.token_urlsafe(32)
     write_private(home.token, token.encode())
     try:
-        node = Node(store, home.device_seed(), options.name)
+        restored = restore(store, home.backup)
+        node = Node(store, home.device_seed(), options.name, home.backup)
+        if restored:
+            node.events.add("restored", "the store was lost: account and folders are back from their copy")
         listen = options.listen or [DEFAULT_LISTEN]
         async with run_host(home.device_seed(), listen) as host, trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signals, node.stopping)

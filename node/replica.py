@@ -9,7 +9,7 @@ Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import blake3
@@ -21,7 +21,7 @@ from shoal.crdt.document import Document, MalformedUpdate
 from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import DeviceId, FileContent, FolderId, NodeId, NodeView, Version
+from shoal.crdt.model import DeviceId, Fact, FileContent, FolderId, NodeId, NodeView, Version
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
 from shoal.node.dirty import DirtyNodes
@@ -175,11 +175,42 @@ class Replica:
             self.changed()
         return refusal
 
-    def on_own_log_diverged(self, log_id: LogId) -> None:
-        """A peer holds of the log we write what we do not: our store is an old copy. Never write to that log again."""
-        if log_id == self.log_id:
-            with self._atomic():
-                self._begin_incarnation()
+    def on_own_log_diverged(self, log_id: LogId) -> bool:
+        """A peer holds of the log we write what we do not: our store is an old copy, perhaps with changes of its own.
+
+        That log is never written again: it is forgotten here, to be had from peers as they have it; a document is built
+        without it, since its pycrdt client has two histories; and what only our copy of it said is said again in a new
+        incarnation. The tree stays: it follows from the facts, and they all remain. Return whether this was done:
+        conversations with peers have to begin anew then.
+        """
+        if log_id != self.log_id:
+            return False
+        known = list(self._document.facts())
+        with self._atomic():
+            for seq in range(self.frontier.pop(log_id, LogHead()).length):
+                self._staging.delete("log", self._entry_key(log_id, seq))
+            self._staging.delete("meta", self.folder + b"head" + log_id.key())
+            for key, _ in list(self._staging.scan("doc", self.folder)):
+                self._staging.delete("doc", key)
+            self._blobs.clear()
+            self._begin_incarnation()
+            kept = {fact.id for _, fact in self._replay()}
+            lost = [(node, fact) for node, fact in known if fact.id not in kept]
+            updates = self._document.add(lost)
+            self._store_updates(updates)
+            self._append(updates)
+        self.grown()
+        return True
+
+    def _replay(self) -> Iterator[tuple[NodeId, Fact]]:
+        """Fill an empty document from the logs; yield its facts."""
+        for log_id, head in self.frontier.items():
+            for seq in range(head.length):
+                encoded = self._staging.get("log", self._entry_key(log_id, seq))
+                assert encoded is not None
+                updates = log.open_body(log.decode_entry(encoded), self.keys, self._earlier(log_id))
+                yield from self._document.apply(updates)
+                self._store_updates(updates)
 
     def holds(self, log_id: LogId, head: LogHead) -> bool:
         """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""

@@ -29,6 +29,7 @@ from shoal.crdt.antientropy import (
     Send,
 )
 from shoal.crdt.antientropy_messages import Entries, Holds, decode_message, encode_message
+from shoal.crdt.log import LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account
 from shoal.node.replica import Replica
@@ -75,6 +76,10 @@ class Surroundings(Protocol):
         """A peer's state of a folder changed."""
         ...
 
+    def on_log_restarted(self) -> None:
+        """What all peers were told of our logs is not so any more: all conversations have to begin anew."""
+        ...
+
     def on_misbehaved(self, device: DeviceId, reason: str) -> None:
         """A peer sent what no honest one could."""
         ...
@@ -94,6 +99,7 @@ class Session:
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
         self._heard = now()
+        self._ended = trio.CancelScope()
 
     async def run(self) -> None:
         """Converse until the stream ends. Raises StreamClosed, and codec.Malformed for what no peer of ours sends."""
@@ -101,6 +107,7 @@ class Session:
         for folder in self._node.replicas():
             self.join(folder)
         async with trio.open_nursery() as nursery:
+            self._ended = nursery.cancel_scope
             nursery.start_soon(self._send)
             nursery.start_soon(self._keep_time)
             await self._receive()
@@ -124,6 +131,10 @@ class Session:
         self._machines.pop(folder, None)
         self._told_need.pop(folder, None)
         self._queue(["left", folder])
+
+    def end(self) -> None:
+        """End the conversation; another begins when the devices have connected again."""
+        self._ended.cancel()
 
     def wake(self) -> None:
         """There may be new entries, or news of what this disk lacks."""
@@ -239,12 +250,10 @@ class Session:
                     blame = refusal.reason if refusal is not None and refusal.misbehaved else None
                     self._do(folder, machine.applied(log, replica.frontier, blame))
                 case OwnLogDiverged(log):
-                    replica.on_own_log_diverged(log)
-                    machine.own = replica.log_id
+                    self._begin_anew(replica, log)
                 case CheckOwnLog(log, head):
                     if not replica.holds(log, head):
-                        replica.on_own_log_diverged(log)
-                        machine.own = replica.log_id
+                        self._begin_anew(replica, log)
                 case PeerHolds():
                     self._node.on_peer_news(self.device, folder)
                 case PeerMisbehaved(reason):
@@ -253,6 +262,10 @@ class Session:
                 case _:
                     pass  # checkpoints: entries are never dropped yet, so none is ever due
         self._work.set()
+
+    def _begin_anew(self, replica: Replica, log: LogId) -> None:
+        if replica.on_own_log_diverged(log):
+            self._node.on_log_restarted()
 
     def _progress(self, folder: FolderId) -> Progress:
         return self.progress.setdefault(folder, Progress())

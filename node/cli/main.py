@@ -303,8 +303,8 @@ def repair(json_: Json = False) -> None:
     aside = home.store.with_name(f"store.damaged-{int(time.time())}")
     home.store.rename(aside)
     text = (
-        f"Moved the store to {aside}. Your files are as they were. Start with shoal up, pair again with shoal pair, "
-        "and join your folders at the same paths."
+        f"Moved the store to {aside}. Your files, account and list of folders are as they were. Start with shoal up: "
+        "the rest is built anew from your folders and your other devices."
     )
     emit(json_, {"moved_to": str(aside)}, text)
 

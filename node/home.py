@@ -34,6 +34,11 @@ class Home:
         return self.path / "account.backup"
 
     @property
+    def fault(self) -> Path:
+        """Says why the daemon ended by itself; not there otherwise."""
+        return self.path / "fault"
+
+    @property
     def log(self) -> Path:
         return self.path / "daemon.log"
 

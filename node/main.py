@@ -17,6 +17,8 @@ import trio
 from shoal.node.errors import EXIT_STORE, UserError
 from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, split_bind, write_private
 
+CHECK_SECONDS = 0.3  # of the start are for reading the store through
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a node until it is told to stop; return the exit code."""
@@ -29,10 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--default-folder", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    home = find_home(options.home)
     try:
-        trio.run(_run, find_home(options.home), options)
+        trio.run(_run, home, options)
     except UserError as error:
-        print(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        line = error.message + (f" ({error.hint})" if error.hint else "")
+        print(f"error: {line}", file=sys.stderr)
+        if error.code == "store-damaged":
+            with contextlib.suppress(OSError):
+                write_private(home.fault, line.encode())
         return error.exit_code
     except KeyboardInterrupt:
         return 0
@@ -44,6 +51,7 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     from shoal.node.api.server import serve_api
     from shoal.node.backup import restore
     from shoal.node.daemon import Node, default_folder
+    from shoal.node.scrub import Scrub
     from shoal.node.store import StoreDamaged
     from shoal.node.store.rocks import open_store
 
@@ -53,8 +61,11 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     _check_bind(*bind)
     try:
         store = open_store(home.store)
+        scrub = Scrub(store)
+        scrub.begin(CHECK_SECONDS)
     except StoreDamaged as error:
         raise _store_damaged(home, error) from error
+    home.fault.unlink(missing_ok=True)
     token = secrets.token_urlsafe(32)
     write_private(home.token, token.encode())
     try:
@@ -68,6 +79,7 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
             nursery.start_soon(serve_api, node, bind, token, home)
             if options.default_folder and not node.has_folders():
                 nursery.start_soon(_add_default, node, str(default_folder()))
+            nursery.start_soon(scrub.run)
             await node.run(host, mdns=not options.no_mdns)
             nursery.cancel_scope.cancel()
     except ListenError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from shoal.node.errors import EXIT_FAILED, EXIT_NOT_RUNNING, UserError
+from shoal.node.errors import EXIT_FAILED, EXIT_NOT_RUNNING, EXIT_STORE, UserError
 from shoal.node.home import Home
 
 
@@ -87,6 +88,8 @@ class ApiClient:
         return connection, response
 
     def _not_running(self) -> UserError:
+        with contextlib.suppress(OSError):
+            return UserError("node-failed", f"the node stopped: {self._home.fault.read_text()}", "", EXIT_STORE)
         return UserError(
             "not-running", f"no node is running with the home {self._home.path}", "start it: shoal up", EXIT_NOT_RUNNING
         )

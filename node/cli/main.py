@@ -302,6 +302,7 @@ def repair(json_: Json = False) -> None:
         raise UserError("no-store", f"there is no store at {home.store}", "start the node: shoal up")
     aside = home.store.with_name(f"store.damaged-{int(time.time())}")
     home.store.rename(aside)
+    home.fault.unlink(missing_ok=True)
     text = (
         f"Moved the store to {aside}. Your files, account and list of folders are as they were. Start with shoal up: "
         "the rest is built anew from your folders and your other devices."

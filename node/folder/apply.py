@@ -93,7 +93,7 @@ class Applier:
         try:
             step()  # type: ignore[operator]
         except OSError as error:
-            self._problems.report(self._path(view) or view.name, error)
+            self._problems.report(self._path(view) or view.name, error, view.copy_of or view.id)
             steps.stuck.append(view.copy_of or view.id)
 
     def _settle(self, view: NodeView, steps: Steps) -> bool:
@@ -291,7 +291,7 @@ class Applier:
                 self._index.remove(record.id)
                 self._problems.clear(path)
         except OSError as error:
-            self._problems.report(path, error)
+            self._problems.report(path, error, owner)
             steps.stuck.append(owner)
 
     def _remove_directory(self, record: LocalNode, path: str, full: str, steps: Steps) -> None:
@@ -308,7 +308,8 @@ class Applier:
             if fresh:
                 steps.look += fresh
             else:
-                self._problems.report(path, OSError("it was deleted elsewhere, but holds files that are ignored here"))
+                held = OSError("it was deleted elsewhere, but holds files that are ignored here")
+                self._problems.report(path, held, record.id)
             steps.stuck.append(record.id)
             return
         self._index.remove(record.id)

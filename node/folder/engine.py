@@ -320,6 +320,8 @@ class FolderEngine:
 
     def _finish_round(self, steps: Steps) -> None:
         self.replica.clean(steps.done)
+        for node in steps.done:
+            self._problems.settled(node)
         self._paths |= set(steps.look)
         # Where something moved, what waits for it (a folder for what is in it) may go on at once.
         pause = SHORT_RETRY if steps.look or steps.done else RETRY
@@ -363,6 +365,9 @@ class FolderEngine:
                 self._stuck_until[view.copy_of or view.id] = trio.current_time() + RETRY
         placed = set(outcome.placed)
         self.replica.clean(view.id for view in group if view.id in placed and self._stands(view))
+        for view in group:
+            if view.id in placed:
+                self._problems.settled(view.copy_of or view.id)
         if outcome.placed:
             self.on_event("placed", f"{len(outcome.placed)} files")
         self.on_progress()

@@ -93,7 +93,7 @@ class Placer:
         except OSError as error:
             await trio.to_thread.run_sync(self._drop, views)
             for view in views:
-                self._problems.report(self._relative(view) or view.name, error)
+                self._problems.report(self._relative(view) or view.name, error, view.copy_of or view.id)
             return Outcome((), (), (), tuple(view.id for view in views))
         finally:
             self.wanted_bytes -= left
@@ -207,7 +207,7 @@ class Placer:
             elif result is None:
                 look.append(relative)
             else:
-                self._problems.report(relative, result)
+                self._problems.report(relative, result, view.copy_of or view.id)
                 failed.append(view.id)
         self._index.commit()
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))

@@ -80,6 +80,7 @@ class Scanner:
     async def look_everywhere(self) -> Findings:
         """Walk the whole folder. Raises OSError when the root cannot be read."""
         findings = Findings()
+        self._problems.looked_everywhere()
         queue: list[tuple[str, NodeId | None]] = [("", ROOT)]
         while queue:
             directory, node = queue.pop()
@@ -166,6 +167,7 @@ class Scanner:
             return
         record = self._index.get(node) if node is not None else None
         if signature is None:
+            self._problems.clear(path)
             if record is not None:
                 findings.missing[record.id] = path
             return

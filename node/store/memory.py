@@ -20,6 +20,10 @@ class MemoryStore:
     def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield from sorted((k, v) for k, v in self._data[column].items() if k.startswith(prefix))
 
+    def check(self, column: Column, start: bytes, count: int) -> bytes | None:
+        rest = sorted(key for key in self._data[column] if key >= start)
+        return rest[count] if len(rest) > count else None
+
     def write(self, ops: Sequence[Op], *, sync: bool) -> None:
         for column, key, value in ops:
             self._unsynced.append((column, key, self._data[column].get(key)))

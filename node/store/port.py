@@ -38,6 +38,10 @@ class Store(Protocol):
         """Yield (key, value) of all keys that start with `prefix`, in byte order."""
         ...
 
+    def check(self, column: Column, start: bytes, count: int) -> bytes | None:
+        """Read about `count` rows from `start` on, to see that they can be; return where to go on, None at the end."""
+        ...
+
     def write(self, ops: Sequence[Op], *, sync: bool) -> None:
         """Apply all of `ops` or none. With `sync` they are on disk when it returns."""
         ...

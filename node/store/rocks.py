@@ -95,6 +95,19 @@ class RocksStore:
         _checked(rows)  # an iterator over a damaged block just stops: ask it why
 
     @_translated
+    def check(self, column: Column, start: bytes, count: int) -> bytes | None:
+        rows = self._columns[column].iter()
+        rows.seek(start)
+        while rows.valid():
+            key: bytes = rows.key()
+            if count == 0:
+                return key
+            count -= 1
+            rows.next()
+        rows.status()
+        return None
+
+    @_translated
     def write(self, ops: Sequence[Op], *, sync: bool) -> None:
         batch = WriteBatch(raw_mode=True)
         for column, key, value in ops:

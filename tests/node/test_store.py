@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shoal.node.scrub import Scrub
 from shoal.node.store import MemoryStore, Staging, Store, StoreDamaged
 from shoal.node.store.rocks import RocksStore, open_store
 
@@ -97,3 +98,28 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreDamaged, match="newer version"):
         open_store(tmp_path / "store")
+
+
+def test_a_check_reads_every_row_a_few_at_a_time(store: Store) -> None:
+    store.write([("doc", b"k%02d" % number, b"v") for number in range(10)], sync=True)
+    after: bytes | None = b""
+    seen = []
+    while after is not None:
+        seen.append(after)
+        after = store.check("doc", after, 4)
+    assert seen == [b"", b"k04", b"k08"]
+
+
+def test_a_check_finds_damage_that_opening_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    store = open_store(path)
+    store.write([("doc", b"k%05d" % number, bytes(100)) for number in range(5000)], sync=True)
+    store.close()
+    largest = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    largest.write_bytes(data)
+    store = open_store(path)
+    with pytest.raises(StoreDamaged):
+        Scrub(store).begin(60)
+    store.close()

@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import cbor2
-
-from shoal.crdt.keys import DeviceKey, open_sealed, seal, verify_signature
+from shoal.crdt import codec
+from shoal.crdt.keys import DeviceKey, Unsealable, open_sealed, seal, verify_signature
 from shoal.crdt.model import DeviceId, FolderId
 
 CONTEXT = b"shoal folder statement"
@@ -37,9 +36,9 @@ class FolderEntry:
 
 def make_statement(account: bytes, secret: bytes, key: DeviceKey, entry: FolderEntry) -> bytes:
     """Return the signed statement that `entry` is a folder of the account."""
-    body = cbor2.dumps([entry.id, entry.name, entry.secret, entry.time_ms])
+    body = codec.encode([entry.id, entry.name, entry.secret, entry.time_ms])
     sealed = seal(secret, body, CONTEXT + account)
-    return cbor2.dumps([account, key.id, sealed, key.sign(CONTEXT + account + sealed)])
+    return codec.encode([account, key.id, sealed, key.sign(CONTEXT + account + sealed)])
 
 
 class Catalog:
@@ -79,26 +78,22 @@ class Catalog:
         return {folder: entry for folder, (_, entry) in best.items()}
 
     def _read(self, statement: bytes) -> tuple[tuple[int, bytes, bytes], FolderEntry] | None:
-        if len(statement) > MAX_STATEMENT:
-            return None
         try:
-            account, device, sealed, signature = cbor2.loads(statement)
-            if account != self.account or not self._is_member(device):
+            account, device, sealed, signature = codec.as_list(codec.decode(statement, MAX_STATEMENT), length=4)
+            author = DeviceId(codec.as_bytes(device, 32))
+            if account != self.account or not self._is_member(author):
                 return None
-            if not verify_signature(device, CONTEXT + self.account + sealed, signature):
+            signed = CONTEXT + self.account + codec.as_bytes(sealed)
+            if not verify_signature(author, signed, codec.as_bytes(signature, 64)):
                 return None
-            folder, name, secret, time_ms = cbor2.loads(open_sealed(self._secret, sealed, CONTEXT + self.account))
-        except Exception:  # whatever a stranger's bytes provoke, it is the same refusal
+            plain = open_sealed(self._secret, sealed, CONTEXT + self.account)
+            folder, name, secret, time_ms = codec.as_list(codec.decode(plain, MAX_STATEMENT), length=4)
+            entry = FolderEntry(
+                FolderId(codec.as_bytes(folder, 16)),
+                codec.as_text(name, MAX_NAME),
+                codec.as_bytes(secret, 32),
+                codec.as_int(time_ms),
+            )
+        except (codec.Malformed, Unsealable):
             return None
-        fits = (
-            isinstance(folder, bytes)
-            and len(folder) == 16
-            and isinstance(name, str)
-            and 0 < len(name) <= MAX_NAME
-            and isinstance(secret, bytes)
-            and len(secret) == 32
-            and isinstance(time_ms, int)
-        )
-        if not fits:
-            return None
-        return (time_ms, device, statement), FolderEntry(FolderId(folder), name, secret, time_ms)
+        return ((entry.time_ms, author, statement), entry) if entry.name else None

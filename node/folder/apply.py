@@ -1,7 +1,7 @@
-"""From document to disk: makes, moves and removes what the document's dirty nodes ask for; content goes to `placing`.
+"""From document to disk: carries out what the planner decided; content goes to `placing`.
 
-Each step looks at what it is about to replace; where the disk is not as the synced tree says, the step is left, the
-path is looked at as a person's change, and the node stays dirty.
+Each step looks at what it rests on before it changes anything; where the disk is not as the synced tree says, the step
+is left, the path is looked at as a person's change, and the node is planned anew.
 """
 
 from __future__ import annotations
@@ -14,13 +14,27 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
-from shoal.crdt.tree import same_content
 from shoal.node.folder import disk
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import PARKED, LocalIndex, LocalNode, Signature
+from shoal.node.folder.local import PARKED, PARKING, LocalIndex, LocalNode, Signature
 from shoal.node.folder.placing import Placer
+from shoal.node.folder.planner import (
+    MakeFolder,
+    Note,
+    Park,
+    Place,
+    Remove,
+    Rename,
+    SetMeta,
+    Step,
+    Wait,
+    owner_of,
+    plan,
+)
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
+
+STEPS_AT_ONCE = 100  # between two looks at whether anything else is to be done
 
 
 @dataclass(slots=True)
@@ -33,6 +47,18 @@ class Steps:
     done: list[NodeId] = field(default_factory=list)
 
 
+class _Document:
+    """A replica's tree as the planner sees it."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.view = replica.view
+        self.is_waiting = replica.is_waiting
+        self._tree = replica.tree
+
+    def copies(self, view: NodeView) -> list[NodeView]:
+        return self._tree.copies(view.id)
+
+
 class Applier:
     """The document-to-disk half of one folder."""
 
@@ -42,203 +68,76 @@ class Applier:
         self._root = root
         self._index = index
         self._replica = replica
+        self._document = _Document(replica)
         self._placer = placer
         self._rules = rules
         self._problems = problems
-        self._settling: set[NodeId] = set()
         self._checked: set[str] = set()  # folders found to be no links, until the next await
 
     async def apply(self, nodes: Iterable[NodeId], busy: set[NodeId]) -> Steps:
         """Do for `nodes` what can be done at once; `busy` ones are being placed and are left alone."""
+        asked = [node for node in nodes if node not in busy]
         steps = Steps()
-        removals: list[LocalNode] = []
-        for count, node in enumerate(nodes):
-            if count % 200 == 199:
+        for count, step in enumerate(plan(asked, self._document, self._index, busy), 1):
+            match step:
+                case Place(view):
+                    steps.place.append(view)
+                case Wait(node):
+                    steps.stuck.append(node)
+                case _:
+                    self._try(step, steps)
+            if count % STEPS_AT_ONCE == 0:
+                self._checked.clear()
                 await trio.lowlevel.checkpoint()
-            if node in busy:
-                continue
-            before = len(steps.look), len(steps.stuck), len(steps.place)
-            for view, record in self._wishes(node):
-                if view is None:
-                    assert record is not None
-                    removals.append(record)
-                elif view.id not in busy:
-                    self._guard(view, lambda v=view: self._settle(v, steps), steps)
-            if before == (len(steps.look), len(steps.stuck), len(steps.place)):
-                steps.done.append(node)
-        await self._remove(removals, steps)
-        unsettled = set(steps.stuck)
-        steps.done = [node for node in steps.done if node not in unsettled]
+        self._checked.clear()
+        open_ones = {*steps.stuck, *(view.copy_of or view.id for view in steps.place)}
+        steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._index.commit()
         return steps
 
-    def _wishes(self, node: NodeId) -> list[tuple[NodeView | None, LocalNode | None]]:
-        """Return what should be on disk for a node and its conflict copies, beside what is."""
+    def _owner(self, node: NodeId) -> NodeId:
         view = self._replica.view(node)
-        record = self._index.get(node)
-        if view is not None and view.copy_of is not None:
-            return self._wishes(view.copy_of)
-        if view is None and self._replica.is_waiting(node):
-            return []
-        copies = self._replica.tree.copies(node) if view is not None and view.conflicts else []
-        kept = {copy.id for copy in copies}
-        wishes: list[tuple[NodeView | None, LocalNode | None]] = []
-        if view is not None or record is not None:
-            wishes.append((view, record))
-        wishes += [(copy, self._index.get(copy.id)) for copy in copies]
-        stale = [self._index.get(copy) for copy in self._index.copies(node) if copy not in kept]
-        return wishes + [(None, old) for old in stale if old is not None]
+        return view.copy_of or node if view is not None else node
 
-    def _guard(self, view: NodeView, step: object, steps: Steps) -> None:
+    def _try(self, step: Step, steps: Steps) -> None:
         try:
-            step()  # type: ignore[operator]
+            done = self._carry_out(step, steps)
         except OSError as error:
-            self._problems.report(self._path(view) or view.name, error, view.copy_of or view.id)
-            steps.stuck.append(view.copy_of or view.id)
+            self._problems.report(self._path_of(step), error, owner_of(step))
+            done = False
+        if not done:
+            steps.stuck.append(owner_of(step))
 
-    def _settle(self, view: NodeView, steps: Steps) -> bool:
-        """Bring one node to its place; return whether its place is right now."""
-        if view.id in self._settling:
-            return False
-        self._settling.add(view.id)
-        try:
-            return self._settle_once(view, steps)
-        finally:
-            self._settling.discard(view.id)
-
-    def _settle_once(self, view: NodeView, steps: Steps) -> bool:
-        owner = view.copy_of or view.id
-        if not self._have_parent(view.parent, steps):
-            steps.stuck.append(owner)
-            return False
-        record = self._index.get(view.id)
-        if record is None or (record.parent, record.name) != (view.parent, view.name):
-            if record is not None and self._is_inside(view.parent, view.id):
-                steps.stuck.append(owner)  # its new parent is still in it, and moves out first
-                return False
-            if not self._vacate(view, steps, check_disk=record is not None or view.kind == "dir"):
-                steps.stuck.append(owner)
-                return False
-            if record is not None:
-                record = self._move(record, view, steps)
-                if record is None:
-                    return False
-        path = self._path(view)
-        assert path is not None
-        if record is None:
-            if view.kind == "dir":
-                return self._make_directory(view, path, steps)
-            steps.place.append(view)
-            return True
-        self._settle_content(view, record, path, steps)
+    def _carry_out(self, step: Step, steps: Steps) -> bool:
+        """Return whether the step is done; where the disk is not as expected, say where to look. Raises OSError."""
+        match step:
+            case MakeFolder(view):
+                return self._make_folder(view, steps)
+            case Rename(record, view):
+                return self._rename(record, view, steps)
+            case Park(record):
+                return self._park(record, steps)
+            case Remove(record):
+                return self._remove(record, steps)
+            case SetMeta(view):
+                return self._set_meta(view, steps)
+            case Note(view):
+                noted = self._index.get(view.id)
+                if noted is not None:
+                    self._index.put(replace(noted, version=view.version.id))
         return True
 
-    def _settle_content(self, view: NodeView, record: LocalNode, path: str, steps: Steps) -> None:
-        content = view.version.content
-        if content is None or content == record.content:
-            if record.version != view.version.id:
-                self._index.put(replace(record, version=view.version.id))
-            return
-        if not (isinstance(content, DirContent) or same_content(content, record.content)):
-            steps.place.append(view)
-            return
+    def _make_folder(self, view: NodeView, steps: Steps) -> bool:
+        path = self._free_path(view)
+        if path is None:
+            return False
         full = os.path.join(self._root, path)
-        if not self._as_expected(full, record):
-            steps.look.append(path)
-            return
-        disk.set_meta(full, content)
-        signature = disk.look(full)
-        assert signature is not None
-        self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
-
-    def _is_inside(self, node: NodeId, folder: NodeId) -> bool:
-        while node not in (ROOT, PARKED):
-            if node == folder:
-                return True
-            record = self._index.get(node)
-            if record is None:
-                return False
-            node = record.parent
-        return False
-
-    def _have_parent(self, parent: NodeId, steps: Steps) -> bool:
-        if parent == ROOT or self._index.path(parent) is not None:
-            return True
-        view = self._replica.view(parent)
-        return view is not None and view.kind == "dir" and self._settle(view, steps)
-
-    def _vacate(self, view: NodeView, steps: Steps, *, check_disk: bool) -> bool:
-        """Free the name that `view` is to have: its holder goes where it belongs, or is parked.
-
-        With `check_disk` the name must also be free of what nobody has seen yet; placing a file sees to that itself.
-        """
-        path = self._path(view)
-        assert path is not None
-        holder = self._index.child(view.parent, view.name)
-        if holder is not None and holder != view.id:
-            record = self._index.get(holder)
-            assert record is not None
-            belongs = self._replica.view(holder)
-            if belongs is None:
-                self._remove_one(record, steps)
-            elif (belongs.parent, belongs.name) == (view.parent, view.name):
-                return False
-            elif not self._settle(belongs, steps) and self._index.child(view.parent, view.name) == holder:
-                self._park(record, steps)
-            if self._index.child(view.parent, view.name) is not None:
-                return False
-        if check_disk and disk.look(os.path.join(self._root, path)) is not None:
+        self._check_folder(os.path.dirname(path))
+        try:
+            os.mkdir(full)
+        except FileExistsError:
             steps.look.append(path)  # something that nobody has seen yet
             return False
-        return True
-
-    def _move(self, record: LocalNode, view: NodeView, steps: Steps) -> LocalNode | None:
-        path = self._path(view)
-        assert path is not None
-        old = self._index.path(record.id)
-        if old is None:
-            return None
-        source = os.path.join(self._root, old)
-        if not self._as_expected(source, record):
-            steps.look.append(old)
-            return None
-        target = os.path.join(self._root, path)
-        disk.guarded(self._root, [os.path.dirname(path)])
-        disk.rename_new(source, target)
-        disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
-        signature = disk.look(target)
-        assert signature is not None
-        moved = replace(record, parent=view.parent, name=view.name, signature=signature, copy_of=view.copy_of)
-        self._index.put(moved)
-        self._index.commit()
-        self._problems.clear(path)
-        return moved
-
-    def _park(self, record: LocalNode, steps: Steps) -> None:
-        path = self._index.path(record.id)
-        if path is None:
-            return
-        source = os.path.join(self._root, path)
-        if not self._as_expected(source, record):
-            steps.look.append(path)
-            return
-        # Recorded first: a crash right after finds it again by this record.
-        parked = replace(record, parent=PARKED, name=record.id.hex())
-        self._index.put(parked)
-        self._index.commit(sync=True)
-        disk.rename_new(source, self._parking(record))
-        signature = disk.look(self._parking(record))
-        if signature is not None:
-            self._index.put(replace(parked, signature=signature))
-        steps.stuck.append(record.id)
-
-    def _parking(self, record: LocalNode) -> str:
-        return os.path.join(self._root, disk.PRIVATE, "tmp", record.id.hex())
-
-    def _make_directory(self, view: NodeView, path: str, steps: Steps) -> bool:
-        full = os.path.join(self._root, path)
-        disk.guarded(self._root, [os.path.dirname(path)])
-        os.mkdir(full)
         content = view.version.content if isinstance(view.version.content, DirContent) else DirContent(0o755)
         os.chmod(full, content.mode)
         signature = disk.look(full)
@@ -249,55 +148,69 @@ class Applier:
         self._problems.clear(path)
         return True
 
-    async def _remove(self, removals: list[LocalNode], steps: Steps) -> None:
-        files = [record for record in removals if record.kind == "file"]
-        folders = [record for record in removals if record.kind == "dir"]
-        for at in range(0, len(files), 100):
-            group = files[at : at + 100]
-            parents = {self._index.path(record.parent) for record in group} - {None}
-            self._checked = {parent for parent in parents if parent is not None and self._is_real(parent)}
-            for record in group:
-                self._remove_one(record, steps)
-            self._checked = set()
-            await trio.lowlevel.checkpoint()
-        depth = {record.id: (self._index.path(record.id) or "").count("/") for record in folders}
-        for record in sorted(folders, key=lambda folder: depth[folder.id], reverse=True):
-            self._remove_one(record, steps)
+    def _rename(self, record: LocalNode, view: NodeView, steps: Steps) -> bool:
+        now, old, path = self._index.get(record.id), self._index.path(record.id), self._free_path(view)
+        if now is None or old is None or path is None or (now.parent, now.name) != (record.parent, record.name):
+            return False
+        source, target = os.path.join(self._root, old), os.path.join(self._root, path)
+        if not _is_expected(disk.look(source), now):
+            steps.look.append(old)
+            return False
+        self._check_folder(os.path.dirname(path))
+        try:
+            disk.rename_new(source, target)
+        except FileExistsError:
+            steps.look.append(path)
+            return False
+        disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
+        signature = disk.look(target)
+        assert signature is not None
+        self._index.put(replace(now, parent=view.parent, name=view.name, signature=signature, copy_of=view.copy_of))
+        self._index.commit()
+        self._problems.clear(path)
+        return True
 
-    def _remove_one(self, record: LocalNode, steps: Steps) -> None:
-        if self._index.get(record.id) is None:
-            return
-        owner = record.copy_of or record.id
+    def _park(self, record: LocalNode, steps: Steps) -> bool:
         path = self._index.path(record.id)
         if path is None:
-            steps.stuck.append(owner)
-            return
-        full = os.path.join(self._root, path)
-        try:
-            found = disk.look(full)
-            if found is None:
-                self._index.remove(record.id)
-                return
-            if not _is_expected(found, record):
-                steps.look.append(path)
-                steps.stuck.append(owner)
-                return
-            if os.path.dirname(path) not in self._checked:
-                disk.guarded(self._root, [os.path.dirname(path)])
-            if record.kind == "dir":
-                self._remove_directory(record, path, full, steps)
-            else:
-                os.rename(full, self._placer.kept_path(record))
-                self._index.remove(record.id)
-                self._problems.clear(path)
-        except OSError as error:
-            self._problems.report(path, error, owner)
-            steps.stuck.append(owner)
+            return False
+        source, target = os.path.join(self._root, path), os.path.join(self._root, PARKING, record.id.hex())
+        if not _is_expected(disk.look(source), record):
+            steps.look.append(path)
+            return False
+        # Recorded first: a crash right after finds it again by this record.
+        parked = replace(record, parent=PARKED, name=record.id.hex())
+        self._index.put(parked)
+        self._index.commit(sync=True)
+        disk.rename_new(source, target)
+        signature = disk.look(target)
+        if signature is not None:
+            self._index.put(replace(parked, signature=signature))
+        return True
 
-    def _remove_directory(self, record: LocalNode, path: str, full: str, steps: Steps) -> None:
+    def _remove(self, record: LocalNode, steps: Steps) -> bool:
+        path = self._index.path(record.id)
+        if path is None:
+            return self._index.get(record.id) is None
+        full = os.path.join(self._root, path)
+        found = disk.look(full)
+        if found is None:
+            self._index.remove(record.id)
+            return True
+        if not _is_expected(found, record):
+            steps.look.append(path)
+            return False
+        self._check_folder(os.path.dirname(path))
+        if record.kind == "dir":
+            return self._remove_folder(record, path, full, steps)
+        os.rename(full, self._placer.kept_path(record))
+        self._index.remove(record.id)
+        self._problems.clear(path)
+        return True
+
+    def _remove_folder(self, record: LocalNode, path: str, full: str, steps: Steps) -> bool:
         if self._index.children(record.id):
-            steps.stuck.append(record.id)  # what is in it goes, or moves, first
-            return
+            return False  # what was to leave it first could not
         try:
             os.rmdir(full)
         except OSError as error:
@@ -305,36 +218,61 @@ class Applier:
                 raise
             unseen = [f"{path}/{name}" for name, _ in disk.list_directory(full)]
             fresh = [inside for inside in unseen if not self._rules.ignores(inside, is_dir=False)]
-            if fresh:
-                steps.look += fresh
-            else:
+            steps.look += fresh
+            if not fresh:
                 held = OSError("it was deleted elsewhere, but holds files that are ignored here")
                 self._problems.report(path, held, record.id)
-            steps.stuck.append(record.id)
-            return
+            return False
         self._index.remove(record.id)
         self._problems.clear(path)
-
-    def _is_real(self, directory: str) -> bool:
-        try:
-            disk.guarded(self._root, [directory])
-        except OSError:
-            return False
         return True
 
-    @staticmethod
-    def _as_expected(full: str, record: LocalNode) -> bool:
-        found = disk.look(full)
-        return found is not None and _is_expected(found, record)
+    def _set_meta(self, view: NodeView, steps: Steps) -> bool:
+        record, path, content = self._index.get(view.id), self._index.path(view.id), view.version.content
+        if record is None or path is None or content is None:
+            return False
+        full = os.path.join(self._root, path)
+        if not _is_expected(disk.look(full), record):
+            steps.look.append(path)
+            return False
+        self._check_folder(os.path.dirname(path))
+        disk.set_meta(full, content)
+        signature = disk.look(full)
+        assert signature is not None
+        self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
+        return True
 
-    def _path(self, view: NodeView) -> str | None:
+    def _check_folder(self, directory: str) -> None:
+        """Check that no part of the way is a link now. Raises NotADirectoryError."""
+        if directory not in self._checked:
+            disk.guarded(self._root, [directory])
+            self._checked.add(directory)
+
+    def _free_path(self, view: NodeView) -> str | None:
+        """Return the path of the view's place, None where its folder is not there or the place is taken."""
+        path = self._place(view)
+        return path if self._index.child(view.parent, view.name) is None else None
+
+    def _place(self, view: NodeView) -> str | None:
         if view.parent == ROOT:
             return view.name
         parent = self._index.path(view.parent)
         return f"{parent}/{view.name}" if parent is not None else None
 
+    def _path_of(self, step: Step) -> str:
+        """Return the path that a problem with the step is shown under."""
+        match step:
+            case MakeFolder(view) | Rename(_, view) | SetMeta(view) | Note(view) | Place(view):
+                return self._place(view) or view.name
+            case Park(record) | Remove(record):
+                return self._index.path(record.id) or record.name
+            case Wait(node):
+                return self._index.path(node) or node.hex()
 
-def _is_expected(found: Signature, record: LocalNode) -> bool:
+
+def _is_expected(found: Signature | None, record: LocalNode) -> bool:
+    if found is None:
+        return False
     if record.kind == "dir":  # a folder's times change with what is in it
         return (found.device, found.inode) == (record.signature.device, record.signature.inode)
     return found == record.signature

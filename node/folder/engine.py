@@ -136,7 +136,7 @@ class FolderEngine:
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
         quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._busy and not self.replica.dirty.count
+        return quiet and not self._busy and not self._missing_since and not self.replica.dirty.count
 
     def state(self) -> FolderState:
         """Return what the folder is doing now."""

@@ -199,7 +199,7 @@ class Scanner:
         elif kind == "dir":
             if signature.mode != record.signature.mode or signature.inode != record.signature.inode:
                 findings.changed.append((record.id, seen))
-            if deep:
+            if deep or signature.inode != record.signature.inode:  # another folder: nobody watched it fill
                 queue.append((path, record.id))
         elif signature != record.signature:
             if record.id in self._busy:

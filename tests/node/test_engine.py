@@ -92,6 +92,17 @@ ACTS: dict[str, Act] = {
         (r / "big").rename(r / "c"),
         (r / "docs" / "a.txt").rename(r / "big"),
     ),
+    "a new folder takes the name and a file of one that goes": lambda r: (
+        (r / "docs").rename(r / "t"),
+        (r / "docs").mkdir(),
+        (r / "t" / "a.txt").rename(r / "docs" / "b.txt"),
+        shutil.rmtree(r / "t"),
+    ),
+    "a file takes the name of the folder that it was in": lambda r: (
+        (r / "docs").rename(r / "t"),
+        (r / "t" / "a.txt").rename(r / "docs"),
+        shutil.rmtree(r / "t"),
+    ),
     "name that is not UTF-8": lambda r: Path(os.fsdecode(os.fsencode(r) + b"/caf\xe9")).write_text("latin"),
 }
 

@@ -68,22 +68,20 @@ class Author:
         if copy is None or copy.version.content is None:
             raise UnknownNode(f"no node {node.hex()}")
         moved, facts = self.create(tree, parent, name, "file", copy.version.content)
-        return moved, facts + self.resolve(tree, copy)
+        return moved, facts + self._drop(copy)
 
     def delete(self, tree: Tree, node: NodeId, base: FactId | None) -> Facts:
         """A deletion that replaces `base` alone, so an edit not seen here survives. A copy's settles the conflict."""
         if tree.index.get(node) is None:
             copy = tree.view(node)
-            return self.resolve(tree, copy) if copy is not None else []
+            return self._drop(copy) if copy is not None else []
         return [(node, self._version((base,) if base is not None else (), None))]
 
-    def resolve(self, tree: Tree, copy: NodeView) -> Facts:
-        """The owner's version stands, and replaces the one that `copy` shows."""
+    def _drop(self, copy: NodeView) -> Facts:
+        """A deletion of the one head that `copy` shows. It says nothing of the others, whose content may be elsewhere
+        alone, or changed there by now."""
         assert copy.copy_of is not None
-        owner = tree.view(copy.copy_of)
-        if owner is None:
-            return []
-        return [(owner.id, self._version((owner.version.id, copy.version.id), owner.version.content))]
+        return [(copy.copy_of, self._version((copy.version.id,), None))]
 
     def _owner(self, tree: Tree, node: NodeId) -> NodeId:
         if tree.index.get(node) is not None:

@@ -76,14 +76,25 @@ def part(*devices: Device) -> None:
 
 
 async def settle(*devices: Device, seconds: float = 20) -> None:
-    """Wait until all are idle and agree."""
-    with trio.fail_after(seconds):
+    """Wait until all are idle and agree. Raises AssertionError that says who is not, and why."""
+    with trio.move_on_after(seconds):
         quiet = 0
         while quiet < 5:
             frontiers = [device.replica.frontier for device in devices]
             same = all(frontier == frontiers[0] for frontier in frontiers)
             quiet = quiet + 1 if same and all(device.engine.is_idle() for device in devices) else 0
             await trio.sleep(0.05)
+        return
+    raise AssertionError("\n".join(_state(device) for device in devices if not device.engine.is_idle()))
+
+
+def _state(device: Device) -> str:
+    lines = [f"{device.root.name}: {device.engine.state()}"]
+    for node in device.replica.dirty.first(10):
+        view, record = device.replica.view(node), device.engine.index.get(node)
+        there = f"{device.engine.index.path(node)} {record.kind} {record.version!r}" if record is not None else "nothing"
+        lines.append(f"  {node.hex()[:8]} wanted: {view}\n    there: {there}")
+    return "\n".join(lines)
 
 
 def listing(root: Path) -> str:

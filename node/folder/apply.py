@@ -203,7 +203,9 @@ class Applier:
         self._check_folder(os.path.dirname(path))
         if record.kind == "dir":
             return self._remove_folder(record, path, full, steps)
-        os.rename(full, self._placer.kept_path(record))
+        kept = self._placer.kept_path(record)
+        os.rename(full, kept)
+        self._index.places.keep(os.path.basename(kept), record.content)
         self._index.remove(record.id)
         self._problems.clear(path)
         return True

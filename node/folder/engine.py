@@ -148,21 +148,14 @@ class FolderEngine:
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
-        plans: list[list[tuple[str, int]]] = []
-        for chunk in ids:
-            found = []
-            for node, offset in self.index.places(chunk):
-                path = self.index.path(node)
-                if path is not None:
-                    found.append((os.path.join(self.root, path), offset))
-            plans.append(found)
-        lengths = [self._length_of(chunk) for chunk in ids]
-        wanted: list[_Wanted] = list(zip(ids, plans, lengths, strict=True))
+        wanted: list[_Wanted] = []
         size = 0
-        for count, length in enumerate(lengths, 1):
+        for chunk in ids:
+            sources = list(self.index.sources(chunk))
+            length = sources[0][2] if sources else 0
+            wanted.append((chunk, [(os.path.join(self.root, path), offset) for path, offset, _ in sources], length))
             size += length
             if size >= READ_BYTES:
-                wanted = wanted[:count]
                 break
         read = await self._turns.run(self._read_wanted, wanted, _wanted_size)
         for _, damaged in read:
@@ -174,17 +167,6 @@ class FolderEngine:
 
     def _read_wanted(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
         return [_read_chunk(self.replica.content_key, *want) for want in wanted]
-
-    def _length_of(self, chunk: bytes) -> int:
-        for node, offset in self.index.places(chunk):
-            record = self.index.get(node)
-            if record is not None and isinstance(record.content, FileContent):
-                at = 0
-                for found, length in record.content.refs():
-                    if at == offset and found == chunk:
-                        return length
-                    at += length
-        return 0
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -234,7 +216,10 @@ class FolderEngine:
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
         keep = {self._placer.temporary(view) for view in views}
-        self._placer.partial = await trio.to_thread.run_sync(tidy, self.root, keep)
+        self._placer.partial, expired = await trio.to_thread.run_sync(tidy, self.root, keep)
+        for name in expired:
+            self.index.places.forget(name)
+        self.index.commit()
 
     def _saw(self, paths: set[str]) -> None:
         self._paths |= paths

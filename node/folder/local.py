@@ -5,7 +5,7 @@ Keys after the folder's 16 bytes, in column `local`:
     c + parent + name          the child's node id
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
-and in column `chunk`: chunk id + node + offset (8) -> empty; where a chunk's bytes are on this disk.
+and those of `chunk_places`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import cbor2
 
 from shoal.crdt.facts import content_fields, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
+from shoal.node.folder.chunk_places import ChunkPlaces
 from shoal.node.store import Staging, Store
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
 
 PARKING = ".shoal/tmp/"
+VERSIONS = ".shoal/versions/"
 CACHED = 10_000  # decoded records
 
 
@@ -64,6 +66,7 @@ class LocalIndex:
     def __init__(self, store: Store, folder: FolderId) -> None:
         self._staging = Staging(store)
         self._folder = folder
+        self.places = ChunkPlaces(self._staging, folder)
         self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
         self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
         for key, _ in self._staging.scan("local", folder + b"o"):
@@ -98,10 +101,14 @@ class LocalIndex:
         """Return the conflict copies of `owner` that are on disk."""
         return sorted(self._copies.get(owner, ()))
 
-    def places(self, chunk: bytes) -> Iterator[tuple[NodeId, int]]:
-        """Yield where the chunk's bytes should be on this disk: node, offset."""
-        for key, _ in self._staging.scan("chunk", self._folder + chunk):
-            yield NodeId(key[48:64]), int.from_bytes(key[64:72])
+    def sources(self, chunk: bytes) -> Iterator[tuple[str, int, int]]:
+        """Yield where the chunk's bytes should be on this disk: relative path, offset, length; live files first."""
+        for node, offset, length in self.places.live(chunk):
+            path = self.path(node)
+            if path is not None:
+                yield path, offset, length
+        for name, offset, length in self.places.kept(chunk):
+            yield VERSIONS + name, offset, length
 
     def put(self, node: LocalNode) -> None:
         """Stage a record in place of the one with its id."""
@@ -119,8 +126,7 @@ class LocalIndex:
             self._staging.put("local", folder + b"o" + node.copy_of + node.id, b"")
             self._copies.setdefault(node.copy_of, set()).add(node.id)
         if old is None or _chunks(old) != _chunks(node):
-            for key in self._chunk_keys(node):
-                self._staging.put("chunk", key, b"")
+            self.places.add(node.id, node.content)
 
     def remove(self, node: NodeId) -> None:
         """Stage the removal of a record."""
@@ -189,15 +195,7 @@ class LocalIndex:
             self._staging.delete("local", self._folder + b"o" + old.copy_of + old.id)
             self._copies.get(old.copy_of, set()).discard(old.id)
         if not keep_chunks:
-            for key in self._chunk_keys(old):
-                self._staging.delete("chunk", key)
-
-    def _chunk_keys(self, node: LocalNode) -> Iterator[bytes]:
-        if isinstance(node.content, FileContent):
-            at = 0
-            for chunk, length in node.content.refs():
-                yield self._folder + chunk + node.id + at.to_bytes(8)
-                at += length
+            self.places.drop(old.id, old.content)
 
 
 def _chunks(node: LocalNode) -> bytes:

@@ -34,10 +34,11 @@ def has_marker(root: str, folder: FolderId) -> bool:
         return False
 
 
-def tidy(root: str, keep: set[str]) -> set[str]:
+def tidy(root: str, keep: set[str]) -> tuple[set[str], list[str]]:
     """Remove temporaries that nobody needs, and kept versions that are past their time; return what is there of the
-    paths to `keep`."""
+    paths to `keep`, and the names of the kept versions that went."""
     kept = set()
+    expired = []
     temporaries = os.path.join(root, PRIVATE, "tmp")
     with contextlib.suppress(OSError):
         for name in os.listdir(temporaries):
@@ -54,4 +55,5 @@ def tidy(root: str, keep: set[str]) -> set[str]:
             with contextlib.suppress(OSError):
                 if time.time() - os.lstat(path).st_ctime > KEEP_SECONDS:
                     os.unlink(path)
-    return kept
+                    expired.append(name)
+    return kept, expired

@@ -45,7 +45,7 @@ class _Target:
     view: NodeView
     temporary: str
     path: str  # absolute
-    expected: Signature | None  # of what it replaces
+    replaces: LocalNode | None
     keep_as: str  # absolute; where what it replaces is kept
 
 
@@ -150,10 +150,8 @@ class Placer:
 
     def _local_sources(self, chunk: bytes) -> list[tuple[str, int]]:
         found = []
-        for node, offset in self._index.places(chunk):
-            path = self._index.path(node)
-            if path is not None:
-                found.append((os.path.join(self._root, path), offset))
+        for path, offset, _ in self._index.sources(chunk):
+            found.append((os.path.join(self._root, path), offset))
             if len(found) == 3:
                 break
         return found
@@ -178,8 +176,7 @@ class Placer:
                 self.partial.add(self.temporary(view))
                 continue
             keep = self.kept_path(record) if record is not None else ""
-            expected = record.signature if record is not None else None
-            targets.append(_Target(view, self.temporary(view), os.path.join(self._root, relative), expected, keep))
+            targets.append(_Target(view, self.temporary(view), os.path.join(self._root, relative), record, keep))
             directories.append(parent)
         if not targets:
             return Outcome((), (), (), ())
@@ -190,6 +187,8 @@ class Placer:
             relative = target.path.removeprefix(self._root + "/")
             if isinstance(result, Signature):
                 assert view.version.content is not None
+                if target.replaces is not None:
+                    self._index.places.keep(os.path.basename(target.keep_as), target.replaces.content)
                 self._index.put(
                     LocalNode(
                         view.id,
@@ -270,10 +269,10 @@ def _take_names(ready: Sequence[tuple[_Target, OSError | None]]) -> list[Signatu
 
 
 def _take_name(target: _Target) -> Signature | None:
-    if target.expected is None:
+    if target.replaces is None:
         disk.rename_new(target.temporary, target.path)
         return disk.look(target.path)
-    if disk.look(target.path) != target.expected:
+    if disk.look(target.path) != target.replaces.signature:
         return None
     try:
         os.link(target.path, target.keep_as, follow_symlinks=False)  # the name is never without a file

@@ -92,7 +92,9 @@ def _state(device: Device) -> str:
     lines = [f"{device.root.name}: {device.engine.state()}"]
     for node in device.replica.dirty.first(10):
         view, record = device.replica.view(node), device.engine.index.get(node)
-        there = f"{device.engine.index.path(node)} {record.kind} {record.version!r}" if record is not None else "nothing"
+        there = (
+            f"{device.engine.index.path(node)} {record.kind} {record.version!r}" if record is not None else "nothing"
+        )
         lines.append(f"  {node.hex()[:8]} wanted: {view}\n    there: {there}")
     return "\n".join(lines)
 

@@ -207,7 +207,12 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
         async with host.run(listen_addrs=[Multiaddr(address) for address in listen]):
             if listen and not made._listening():
                 raise ListenError(f"cannot listen on {', '.join(listen)}: the port is in use, or the address not ours")
-            yield made
+            try:
+                yield made
+            finally:  # py-libp2p leaves the sockets of open connections to the garbage collector
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                    for connected in made.connected():
+                        await made.disconnect(connected)
     except BaseExceptionGroup as group:
         refused, rest = group.split((OSError, ListenError))
         if refused is not None and rest is None:

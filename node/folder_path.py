@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shoal.node.errors import UserError
-from shoal.node.folder.disk import PRIVATE
+from shoal.node.folder.local import PRIVATE
 
 
 def check_folder_path(text: str, others: Iterable[str], *, create: bool) -> str:

@@ -49,7 +49,8 @@ class JoinFolder(BaseModel):
 
 def problem(status: int, code: str, message: str, hint: str = "", exit_code: int = 1) -> JSONResponse:
     """Return an error as a problem object."""
-    body = {"type": f"shoal:{code}", "title": message, "status": status, "hint": hint, "exit_code": exit_code}
+    title, hint = views.shown(message), views.shown(hint)
+    body = {"type": f"shoal:{code}", "title": title, "status": status, "hint": hint, "exit_code": exit_code}
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 
@@ -73,6 +74,10 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
     @app.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> JSONResponse:
         return problem(error.status, error.code, error.message, error.hint, error.exit_code)
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> JSONResponse:
+        return problem(500, "internal", "a fault of Shoal's: please report it", "the daemon's log file has the details")
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -123,7 +128,7 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
 
     @app.delete("/api/folders/{name}")
     async def remove_folder(name: str) -> dict[str, Any]:
-        return {"removed": node.folder_remove(name).path}
+        return {"removed": views.shown(node.folder_remove(name).path)}
 
     @app.post("/api/folders/{name}/confirm-deletes")
     async def confirm(name: str) -> dict[str, Any]:
@@ -163,6 +168,6 @@ def _event(event: Any) -> dict[str, Any]:
         "number": event.number,
         "time_ms": event.time_ms,
         "kind": event.kind,
-        "text": event.text,
+        "text": views.shown(event.text),
         "detail": event.detail,
     }

@@ -10,6 +10,14 @@ from shoal.node.daemon import Node, now_ms
 from shoal.node.runtime import FolderRuntime
 
 
+def shown(text: str) -> str:
+    """Return text that may hold bytes that are not UTF-8 (a file's name) with these spelt out."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
 def status(node: Node) -> dict[str, Any]:
     """Return the whole state: this device, its folders, the other devices."""
     folders = [folder_view(node, folder) for folder in node.folders.values()]
@@ -42,14 +50,14 @@ def folder_view(node: Node, folder: FolderRuntime) -> dict[str, Any]:
     return {
         "name": folder.entry.name,
         "id": folder.entry.id.hex(),
-        "path": folder.path,
+        "path": shown(folder.path),
         "status": state.status,
         "reason": state.reason,
         "items": state.nodes,
         "needed_files": state.needed_files,
         "needed_bytes": state.needed_bytes,
         "held_deletions": state.held,
-        "problems": [{"path": p.path, "reason": p.reason, "time_ms": p.time_ms} for p in state.problems[:100]],
+        "problems": [{"path": shown(p.path), "reason": p.reason, "time_ms": p.time_ms} for p in state.problems[:100]],
         "in_sync": state.status == "idle" and not behind,
     }
 
@@ -91,7 +99,7 @@ def folders(node: Node) -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "id": entry.id.hex(),
-            "path": node.folders[entry.id].path if entry.id in node.folders else None,
+            "path": shown(node.folders[entry.id].path) if entry.id in node.folders else None,
             "joined": entry.id in node.folders,
         }
         for entry in sorted(node.account.folders().values(), key=lambda entry: (entry.name, entry.time_ms))

@@ -28,6 +28,7 @@ from shoal.node.folder.planner import (
     SetMeta,
     Step,
     Wait,
+    is_reserved,
     owner_of,
     plan,
 )
@@ -83,6 +84,7 @@ class Applier:
                 case Place(view):
                     steps.place.append(view)
                 case Wait(node):
+                    self._explain(node)
                     steps.stuck.append(node)
                 case _:
                     self._try(step, steps)
@@ -94,6 +96,11 @@ class Applier:
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._index.commit()
         return steps
+
+    def _explain(self, node: NodeId) -> None:
+        view = self._replica.view(node)
+        if view is not None and is_reserved(view):
+            self._problems.report(view.name, OSError("another device gave it a name that Shoal keeps for itself"), node)
 
     def _owner(self, node: NodeId) -> NodeId:
         view = self._replica.view(node)

@@ -18,7 +18,6 @@ from shoal.crdt.model import Content, DirContent, FileContent, LinkContent
 from shoal.node.folder.local import Signature
 from shoal.transfer.chunking import FileChanged, chunk_file
 
-PRIVATE = ".shoal"
 RENAME_NOREPLACE = 1
 AT_FDCWD = -100
 

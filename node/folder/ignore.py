@@ -6,7 +6,7 @@ import os
 
 import pathspec
 
-from shoal.node.folder.disk import PRIVATE
+from shoal.node.folder.local import PRIVATE
 
 RULES = ".shoalignore"
 

@@ -25,8 +25,9 @@ from shoal.node.store import Staging, Store
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
 
-PARKING = ".shoal/tmp/"
-VERSIONS = ".shoal/versions/"
+PRIVATE = ".shoal"
+PARKING = f"{PRIVATE}/tmp/"
+VERSIONS = f"{PRIVATE}/versions/"
 CACHED = 10_000  # decoded records
 
 

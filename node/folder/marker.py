@@ -7,7 +7,7 @@ import os
 import time
 
 from shoal.crdt.model import FolderId
-from shoal.node.folder.disk import PRIVATE
+from shoal.node.folder.local import PRIVATE
 
 KEEP_SECONDS = 30 * 24 * 3600  # how long replaced and removed files are kept
 

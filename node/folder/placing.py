@@ -19,7 +19,7 @@ import trio
 from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder import disk
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.local import LocalIndex, LocalNode, Signature
+from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode, Signature
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import chunk_id
@@ -63,8 +63,8 @@ class Placer:
         self._turns = turns
         self.partial: set[str] = set()  # temporaries that hold part of their file
         self.wanted_bytes = 0  # of files being placed, not landed yet
-        self._temporaries = os.path.join(root, disk.PRIVATE, "tmp")
-        self._versions = os.path.join(root, disk.PRIVATE, "versions")
+        self._temporaries = os.path.join(root, PRIVATE, "tmp")
+        self._versions = os.path.join(root, PRIVATE, "versions")
 
     def temporary(self, view: NodeView) -> str:
         """Return the path of the temporary for this version of this node."""

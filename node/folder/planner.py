@@ -14,7 +14,7 @@ from typing import Protocol
 
 from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
 from shoal.crdt.tree import same_content
-from shoal.node.folder.local import PARKED, LocalNode, Signature
+from shoal.node.folder.local import PARKED, PRIVATE, LocalNode, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,11 @@ def plan(nodes: Iterable[NodeId], wanted: Wanted, synced: Synced, busy: Collecti
     return _Plan(wanted, synced, busy).make(nodes)
 
 
+def is_reserved(view: NodeView) -> bool:
+    """Return whether the place is one that Shoal keeps for itself in every folder: no honest device asks for it."""
+    return view.parent == ROOT and view.name == PRIVATE
+
+
 class _Overlay:
     """The synced tree as it will be after the steps so far."""
 
@@ -228,6 +233,8 @@ class _Plan:
         return settled
 
     def _settle_once(self, view: NodeView) -> bool:
+        if is_reserved(view):
+            return self._wait(view)
         if not self._have_folder(view.parent):
             return self._wait(view)
         record = self._disk.get(view.id)

@@ -20,7 +20,7 @@ from shoal.node.folder import disk
 from shoal.node.folder.disk import Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import LocalIndex, LocalNode, Signature
+from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode, Signature
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
@@ -163,7 +163,7 @@ class Scanner:
     ) -> None:
         """Hold one name against its record; queue the folder to look into: new ones, and with `deep` known ones."""
         path, signature = seen.path, seen.signature
-        if path == disk.PRIVATE:
+        if path == PRIVATE:
             return
         record = self._index.get(node) if node is not None else None
         if signature is None:

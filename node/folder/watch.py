@@ -8,7 +8,7 @@ import trio
 import watchfiles
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
-from shoal.node.folder.disk import PRIVATE
+from shoal.node.folder.local import PRIVATE
 
 STEP_MS = 20  # quiet that ends a burst
 AGAIN = 0.1  # seconds before a watch that failed begins anew

@@ -13,6 +13,7 @@ from shoal.node.account import ACCOUNT
 from shoal.node.home import write_private
 from shoal.node.store import Store
 
+BACKUP = "account.backup"  # its name in the home
 FOLDERS = b"folders"
 KEYS = (ACCOUNT, FOLDERS)
 

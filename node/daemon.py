@@ -29,7 +29,7 @@ from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node import session
 from shoal.node.account import Account, Invitation
-from shoal.node.backup import FOLDERS, back_up
+from shoal.node.backup import BACKUP, FOLDERS, back_up
 from shoal.node.errors import EXIT_USAGE, UserError
 from shoal.node.events import EventLog
 from shoal.node.folder.marker import make_marker
@@ -58,7 +58,7 @@ def now_ms() -> int:
 class Node:
     """A running node. `run` brings it up on a host; the methods below are what the API calls."""
 
-    def __init__(self, store: Store, seed: bytes, name: str, backup: Path) -> None:
+    def __init__(self, store: Store, seed: bytes, name: str, home: Path) -> None:
         self.key = DeviceKey(seed)
         self.events = EventLog(now_ms)
         self.fetcher = Fetcher()
@@ -73,7 +73,7 @@ class Node:
         self.peering: Peering
         self.mdns: Mdns | None = None
         self._store = store
-        self._backup = backup
+        self._home = home
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self._offers = Offers(self.key.id, time.monotonic, self._invite, self._on_pairing)
         self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
@@ -167,7 +167,7 @@ class Node:
 
     def folder_add(self, path: str, name: str | None, *, create: bool = False) -> FolderRuntime:
         """Make a folder of the account out of a directory. Raises UserError."""
-        real = check_folder_path(path, [folder.path for folder in self.folders.values()], create=create)
+        real = check_folder_path(path, [folder.path for folder in self.folders.values()], self._home, create=create)
         entry = self.account.add_folder(name or os.path.basename(real) or "root")
         return self._join_folder(entry, real)
 
@@ -185,7 +185,7 @@ class Node:
             )
         if entry.id in self.folders:
             raise UserError("folder-joined", f"{name!r} is kept at {self.folders[entry.id].path} already", "")
-        real = check_folder_path(path, [folder.path for folder in self.folders.values()], create=True)
+        real = check_folder_path(path, [folder.path for folder in self.folders.values()], self._home, create=True)
         return self._join_folder(entry, real)
 
     def folder_remove(self, name: str) -> FolderRuntime:
@@ -373,9 +373,11 @@ class Node:
 
     def _back_up(self) -> None:
         try:
-            back_up(self._store, self._backup)
+            back_up(self._store, self._home / BACKUP)
         except OSError as error:
-            self.events.add("backup-failed", f"the account could not be copied to {self._backup}: {error.strerror}")
+            self.events.add(
+                "backup-failed", f"the account could not be copied to {self._home / BACKUP}: {error.strerror}"
+            )
 
     def _save_book(self, data: bytes) -> None:
         self._store.write([("meta", BOOK, data)], sync=False)

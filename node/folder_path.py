@@ -11,9 +11,21 @@ from shoal.node.errors import UserError
 from shoal.node.folder.local import PRIVATE
 
 
-def check_folder_path(text: str, others: Iterable[str], *, create: bool) -> str:
-    """Return the real path of a folder to sync; with `create` it is made when it is not there. Raises UserError."""
-    path = os.path.realpath(os.path.expanduser(text))
+def check_folder_path(text: str, others: Iterable[str], home: Path, *, create: bool) -> str:
+    """Return the real path of a folder to sync; with `create` it is made when it is not there. `home`: the node's own.
+
+    Raises UserError.
+    """
+    try:
+        path = os.path.realpath(os.path.expanduser(text))
+    except ValueError:  # a NUL, or text that no path can be
+        raise UserError("bad-path", f"{text!r} cannot be a path", "give the path of a folder", status=400) from None
+    if home.resolve().is_relative_to(path) or Path(path).is_relative_to(home.resolve()):
+        raise UserError(
+            "folder-with-home",
+            f"{path} and Shoal's own home {home} hold one another",
+            "choose a folder outside of it, or another --home",
+        )
     if not os.path.lexists(path) and create and os.path.isdir(os.path.dirname(path)):
         try:
             os.mkdir(path)

@@ -29,11 +29,6 @@ class Home:
         return self.path / "store"
 
     @property
-    def backup(self) -> Path:
-        """Holds the account and the list of kept folders, should the store be lost."""
-        return self.path / "account.backup"
-
-    @property
     def fault(self) -> Path:
         """Says why the daemon ended by itself; not there otherwise."""
         return self.path / "fault"

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(home: Home, options: argparse.Namespace) -> None:
     from shoal.bootstrap.host import ListenError, run_host
     from shoal.node.api.server import serve_api
-    from shoal.node.backup import restore
+    from shoal.node.backup import BACKUP, restore
     from shoal.node.daemon import Node, default_folder
     from shoal.node.scrub import Scrub
     from shoal.node.store import StoreDamaged
@@ -69,8 +69,8 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     token = secrets.token_urlsafe(32)
     write_private(home.token, token.encode())
     try:
-        restored = restore(store, home.backup)
-        node = Node(store, home.device_seed(), options.name, home.backup)
+        restored = restore(store, home.path / BACKUP)
+        node = Node(store, home.device_seed(), options.name, home.path)
         if restored:
             node.events.add("restored", "the store was lost: account and folders are back from their copy")
         listen = options.listen or [DEFAULT_LISTEN]

@@ -41,6 +41,11 @@ def test_a_folder_inside_another_or_around_it(node: Node, tmp_path: Path) -> Non
         node.run("folder", "remove", "kept")
 
 
+def test_a_folder_that_holds_the_nodes_own_home(node: Node) -> None:
+    assert "home" in node.error("folder", "add", str(node.home.parent))
+    assert "home" in node.error("folder", "add", str(node.home))
+
+
 def test_a_folder_that_cannot_be_written(node: Node) -> None:
     assert "write" in node.error("folder", "add", "/proc/self")
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import cbor2
 import trio
 
 from shoal.bootstrap.addressbook import AddressBook
-from shoal.bootstrap.host import Host, Unreachable
+from shoal.bootstrap.host import Host
 from shoal.bootstrap.mdns import Found, Mdns
 from shoal.bootstrap.pairing import PROTOCOL as PAIR
-from shoal.bootstrap.pairing import Offer, Offers, PairingFailed, join
-from shoal.bootstrap.pairing_codes import parse_code
-from shoal.bootstrap.peerid import device_from_text, peer_id_text
+from shoal.bootstrap.peerid import peer_id_text
 from shoal.bootstrap.peering import Peering
 from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.codec import Malformed
@@ -30,10 +28,11 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.node import session
 from shoal.node.account import Account, Invitation
 from shoal.node.backup import BACKUP, FOLDERS, back_up
-from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.errors import UserError
 from shoal.node.events import EventLog
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_path
+from shoal.node.pairing import Pairing
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 from shoal.node.session import Session
@@ -75,7 +74,7 @@ class Node:
         self._store = store
         self._home = home
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
-        self._offers = Offers(self.key.id, time.monotonic, self._invite, self._on_pairing)
+        self.pairing = Pairing(self)
         self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
@@ -88,7 +87,7 @@ class Node:
         self.account.changed = self._account_changed
         host.handle(session.PROTOCOL, self._serve_session)
         host.handle(EXCHANGE, self._serve_exchange)
-        host.handle(PAIR, self._offers.serve)
+        host.handle(PAIR, self.pairing.offers.serve)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
@@ -105,63 +104,9 @@ class Node:
             await self.stopping.wait()
             nursery.cancel_scope.cancel()
 
-    # -- pairing -----------------------------------------------------------------------------------------------------
-
-    async def pair_offer(self) -> Offer:
-        """Open a one-time code."""
-        offer = self._offers.open()
-        if self.mdns is not None:
-            self._nursery.start_soon(self._announce_plate, offer)
-        self.events.add("pairing-offered", "a pairing code is open for ten minutes")
-        return offer
-
-    async def pair_join(self, text: str, addresses: Sequence[str]) -> str:
-        """Join the account of the device that shows the code; return that device's name. Raises UserError."""
-        try:
-            code = parse_code(text)
-            hints = [(device_from_text(a.rpartition("/p2p/")[2]), a) for a in addresses]
-        except ValueError as error:
-            raise UserError("bad-pairing", str(error), "check what the other device shows", EXIT_USAGE, 400) from error
-        if len(self.account.devices()) > 1:
-            raise UserError(
-                "already-paired",
-                "this device belongs to an account with other devices",
-                "add the new device from here (shoal pair), or start over with a fresh --home",
-            )
-        if not hints and self.mdns is not None:
-            with trio.move_on_after(5):
-                while not (hints := self._devices_with_plate(code.plate)):
-                    await self.mdns.heard.wait()
-        if not hints:
-            raise UserError(
-                "device-not-found",
-                "no device on this network shows that code",
-                "give the address that the other device shows: shoal pair CODE --address MULTIADDR",
-            )
-        device = hints[0][0]
-        try:
-            if device not in self.host.connected():
-                await self.host.connect(device, [address for _, address in hints])
-            stream = await self.host.open(device, PAIR)
-            name = self.account.devices()[self.key.id]
-            invitation = Invitation.decode(await join(stream, self.key.id, code, name))
-        except (Unreachable, StreamClosed) as error:
-            raise UserError(
-                "device-unreachable",
-                f"the other device cannot be reached: {error}",
-                "check its address and that it runs",
-            ) from error
-        except (PairingFailed, ValueError) as error:
-            self.events.add("pairing-failed", str(error))
-            raise UserError(
-                "pairing-failed", str(error), "run shoal pair on the other device for a new code"
-            ) from error
-        await self._become_part_of(invitation)
-        self._book.worked(device, hints[0][1], now_ms())
-        self.peering.trust(self.account.devices())
-        other = self.account.devices().get(device, "the other device")
-        self.events.add("paired", f"paired with {other}")
-        return other
+    def start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Do something beside, for as long as the node runs."""
+        self._nursery.start_soon(work, *arguments)
 
     # -- folders -----------------------------------------------------------------------------------------------------
 
@@ -207,6 +152,11 @@ class Node:
     def has_folders(self) -> bool:
         """Return whether any folder is kept here."""
         return bool(self._joined())
+
+    def reached(self, device: DeviceId, address: str) -> None:
+        """A device of the account was reached at an address, by a person's word."""
+        self._book.worked(device, address, now_ms())
+        self.peering.trust(self.account.devices())
 
     def known_addresses(self, device: DeviceId) -> list[str]:
         """Return where a device is tried."""
@@ -289,28 +239,7 @@ class Node:
             self.speeds.observe(trio.current_time(), stats.received_from, stats.sent_to)
             await trio.sleep(1)
 
-    def _invite(self, device: DeviceId, name: str) -> bytes:
-        return self.account.invitation_for(device, name).encode()
-
-    def _on_pairing(self, device: DeviceId, text: str, joined: bool) -> None:
-        if joined:
-            self.events.add("paired", f"paired with {text}")
-            self.peering.trust(self.account.devices())
-        else:
-            self.events.add("pairing-failed", text)
-        if self.mdns is not None:
-            self._nursery.start_soon(self.mdns.set_plate, "")
-
-    async def _announce_plate(self, offer: Offer) -> None:
-        assert self.mdns is not None
-        await self.mdns.set_plate(offer.code.plate)
-
-    def _devices_with_plate(self, plate: str) -> list[tuple[DeviceId, str]]:
-        found = self.mdns.found.values() if self.mdns is not None else ()
-        matching = [one for one in found if one.plate == plate]
-        return [(one.device, address) for one in matching[:1] for address in one.addresses]
-
-    async def _become_part_of(self, invitation: Invitation) -> None:
+    async def become_part_of(self, invitation: Invitation) -> None:
         """Take another account, and bring this device's folders into it: by name into its own, else as new ones."""
         mine = [(folder.entry.name, folder.path) for folder in self.folders.values()]
         self.account.join(invitation)

@@ -107,12 +107,12 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
 
     @app.post("/api/pair/offer")
     async def offer() -> dict[str, Any]:
-        made = await node.pair_offer()
+        made = await node.pairing.offer()
         return {"code": str(made.code), "valid_s": 600, "addresses": node.host.addresses(), "after": node.events.last}
 
     @app.post("/api/pair/join")
     async def join(body: JoinPairing) -> dict[str, Any]:
-        return {"device": await node.pair_join(body.code, body.addresses)}
+        return {"device": await node.pairing.join(body.code, body.addresses)}
 
     @app.get("/api/folders")
     async def get_folders() -> list[dict[str, Any]]:

@@ -45,6 +45,14 @@ def look(path: str) -> Signature | None:
         return None
 
 
+def look_quietly(path: str) -> Signature | None:
+    """Return the signature of what is at `path`; None when nothing is, or it cannot be told."""
+    try:
+        return look(path)
+    except OSError:
+        return None
+
+
 def list_directory(path: str) -> list[tuple[str, Signature]]:
     """Return the names in a directory and their signatures. Raises OSError."""
     found = []

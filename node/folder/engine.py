@@ -22,6 +22,7 @@ from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, tidy
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
+from shoal.node.folder.record import Recorder
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
 from shoal.node.folder.watch import watch
@@ -82,7 +83,8 @@ class FolderEngine:
         self._turns = DiskTurns()
         self._busy: set[NodeId] = set()  # being placed; changed in place, the scanner reads it
         self._placer = Placer(self.root, self.index, replica, fetch, self._problems, self._turns)
-        self._scanner = Scanner(self.root, self.index, replica, self._rules, self._problems, self._turns, self._busy)
+        self._scanner = Scanner(self.root, self.index, replica, self._rules, self._problems, self._busy)
+        self._recorder = Recorder(self.root, self.index, replica, self._problems, self._turns)
         self._applier = Applier(self.root, self.index, replica, self._placer, self._rules, self._problems)
         self._status: Status = "starting"
         self._reason = ""
@@ -250,7 +252,7 @@ class FolderEngine:
         else:
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, now)
-        for path in await self._scanner.commit(findings):
+        for path in await self._recorder.commit(findings):
             self._later[path] = trio.current_time() + LOOK_AGAIN
         if whole:
             self._scanned.set()

@@ -169,6 +169,17 @@ class LocalIndex:
             node = record.parent
         return "/".join(reversed(parts))
 
+    def subtree(self, node: NodeId) -> list[LocalNode]:
+        """Return the node's record and those of all that is in it, what is in a folder before the folder."""
+        record = self.get(node)
+        if record is None:
+            return []
+        below: list[LocalNode] = []
+        if record.kind == "dir":
+            for child in self.children(node).values():
+                below += self.subtree(child)
+        return [*below, record]
+
     def find(self, path: str) -> NodeId | None:
         """Return the node on disk at a relative path."""
         node = ROOT

@@ -1,32 +1,24 @@
-"""From disk to document: finds what differs from the synced tree, and commits it as a person's changes.
+"""Looking at the disk: finds what differs from the synced tree.
 
 A name that was there and is there is the same node, whatever its inode (editors save by replacing); a folder's inode
-decides before its name. A new name whose inode is a known node's, gone from its old place, is that node, moved. What
-the document already says is taken as done, not said again: so a crash between disk and store mends itself.
+decides before its name.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
 
 import trio
 
-from shoal.crdt.model import ROOT, Content, FileContent, Kind, NodeId, NodeView
-from shoal.crdt.tree import same_content
-from shoal.node.changes import Create, Delete, DocChange, Edit, Move
+from shoal.crdt.model import ROOT, NodeId
 from shoal.node.folder import disk
 from shoal.node.folder.disk import Seen, kind_of
-from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode, Signature
+from shoal.node.folder.local import PRIVATE, LocalIndex
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
-from shoal.transfer.chunking import FileChanged
-
-GROUP_FILES = 500
-GROUP_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -44,18 +36,8 @@ class Findings:
         return not (self.appeared or self.changed or self.missing or self.replaced)
 
 
-@dataclass(frozen=True, slots=True)
-class _Note:
-    """What to record of a node once the changes are committed. `change`: the place of its own among them, if any;
-    `parent` as in `Create`; an id of ROOT stands for the node that the change makes."""
-
-    node: LocalNode
-    parent: NodeId | int
-    change: int | None
-
-
 class Scanner:
-    """The disk-to-document half of one folder."""
+    """Looks at one folder."""
 
     def __init__(
         self,
@@ -64,7 +46,6 @@ class Scanner:
         replica: Replica,
         rules: IgnoreRules,
         problems: Problems,
-        turns: DiskTurns,
         busy: Set[NodeId],
     ) -> None:
         """`busy`: the nodes that are being placed now; what is seen of them is left for later."""
@@ -73,9 +54,7 @@ class Scanner:
         self._replica = replica
         self._rules = rules
         self._problems = problems
-        self._turns = turns
         self._busy = busy
-        self.hashed = 0  # bytes read and hashed since the start
 
     async def look_everywhere(self) -> Findings:
         """Walk the whole folder. Raises OSError when the root cannot be read."""
@@ -99,38 +78,12 @@ class Scanner:
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
             # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
-            seen = Seen(directory, name, _look_or_none(self._absolute(path)))
+            seen = Seen(directory, name, disk.look_quietly(self._absolute(path)))
             self._compare(seen, self._index.child(parent, name), findings, queue, deep=False)
         while queue:
             directory, node = queue.pop()
             await self._look_in(directory, node, findings, queue)
         return findings
-
-    async def commit(self, findings: Findings) -> list[str]:
-        """Tell the document of the findings; return the paths to look at again soon: they were being written to."""
-        busy = list(findings.busy)
-        moved = self._moves(findings)
-        while taken := self._taken_names(findings, moved):
-            # The node of that name went elsewhere: what has its name now is another one.
-            findings.changed = [(node, seen) for node, seen in findings.changed if (node, seen) not in taken]
-            findings.appeared += [seen for _, seen in taken]
-            findings.appeared.sort(key=lambda seen: seen.path.split("/"))
-            moved = self._moves(findings)
-        self._commit_moves(moved, findings)
-        await self._commit_missing(findings.replaced)
-        pending: list[tuple[NodeId | None, Seen]] = list(findings.changed)
-        pending += [(None, seen) for seen in findings.appeared if seen.path not in moved]
-        at = 0
-        while at < len(pending):
-            group: list[tuple[NodeId | None, Seen]] = []
-            size = 0
-            while at < len(pending) and len(group) < GROUP_FILES and size < GROUP_BYTES:
-                group.append(pending[at])
-                size += _size(pending[at][1])
-                at += 1
-            busy += await self._commit_group(group)
-        await self._commit_missing(findings.missing)
-        return busy
 
     async def _look_in(
         self, directory: str, node: NodeId | None, findings: Findings, queue: list[tuple[str, NodeId | None]]
@@ -195,7 +148,7 @@ class Scanner:
             findings.appeared.append(seen)
             if kind == "dir":
                 mover = self._index.by_inode(signature.device, signature.inode)
-                queue.append((path, mover if mover is not None and self._is_gone(mover) else None))
+                queue.append((path, mover if mover is not None and is_gone(self._root, self._index, mover) else None))
         elif kind == "dir":
             if signature.mode != record.signature.mode or signature.inode != record.signature.inode:
                 findings.changed.append((record.id, seen))
@@ -212,232 +165,21 @@ class Scanner:
         view = self._replica.child_named(parent, seen.name) if parent is not None else None
         return view is not None and view.id in self._busy
 
-    def _is_gone(self, node: NodeId) -> bool:
-        record = self._index.get(node)
-        path = self._index.path(node)
-        if record is None or path is None:
-            return False
-        now = _look_or_none(self._absolute(path))
-        return now is None or now.inode != record.signature.inode
-
-    def _moves(self, findings: Findings) -> dict[str, LocalNode]:
-        """Return path -> record for names that are known nodes, gone from where they were."""
-        moves: dict[str, LocalNode] = {}
-        taken: set[NodeId] = set()
-        for seen in findings.appeared:
-            assert seen.signature is not None
-            node = self._index.by_inode(seen.signature.device, seen.signature.inode)
-            record = self._index.get(node) if node is not None else None
-            if record is None or record.id in taken:
-                continue
-            is_dir = kind_of(seen.signature) == "dir"
-            same = is_dir or (
-                record.signature.size == seen.signature.size and record.signature.mtime_ns == seen.signature.mtime_ns
-            )
-            if (
-                is_dir == (record.kind == "dir")
-                and same
-                and (record.id in findings.missing or record.id in findings.replaced or self._is_gone(record.id))
-            ):
-                moves[seen.path] = record
-                taken.add(record.id)
-        return moves
-
-    @staticmethod
-    def _taken_names(findings: Findings, moved: dict[str, LocalNode]) -> list[tuple[NodeId, Seen]]:
-        gone = {record.id: path for path, record in moved.items()}
-        return [(node, seen) for node, seen in findings.changed if node in gone and gone[node] != seen.path]
-
-    def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> None:
-        # A folder that moved is where its children now are, so moves are committed one by one, parents first.
-        for seen in findings.appeared:
-            record = moves.get(seen.path)
-            if record is None:
-                continue
-            findings.missing.pop(record.id, None)
-            findings.replaced.pop(record.id, None)
-            parent = self._parent_of(seen)
-            if parent is None:
-                # Moved into a folder that is new, too: make that one first.
-                self._make_parents(seen)
-                parent = self._parent_of(seen)
-                assert parent is not None
-            node = record.id
-            view = self._replica.view(node)
-            if view is None or (view.parent, view.name) != (parent, seen.name):
-                (done,) = self._replica.commit([Move(node, parent, seen.name)])
-                if done.node != node:  # a conflict copy became a file of its own
-                    self._index.remove(node)
-                    version = done.version
-                    record = replace(record, id=done.node, copy_of=None, version=version)
-            assert seen.signature is not None
-            moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
-            if record.signature.mode != seen.signature.mode:
-                moved = replace(moved, signature=replace(seen.signature, ctime_ns=0))  # have its mode looked at
-                findings.changed.append((moved.id, seen))
-            self._index.put(moved)
-            self._index.commit()
-
-    def _make_parents(self, seen: Seen) -> None:
-        path = ""
-        for part in seen.directory.split("/"):
-            parent = self._index.find(path)
-            assert parent is not None
-            above, path = path, f"{path}/{part}" if path else part
-            if self._index.child(parent, part) is None:
-                signature = disk.look(self._absolute(path))
-                if signature is not None:
-                    self._note(
-                        [
-                            (
-                                None,
-                                Seen(above, part, signature),
-                                disk.read_content(self._absolute(path), self._replica.content_key, signature),
-                            )
-                        ]
-                    )
-
-    def _parent_of(self, seen: Seen) -> NodeId | None:
-        return self._index.find(seen.directory)
-
-    async def _commit_group(self, group: Sequence[tuple[NodeId | None, Seen]]) -> list[str]:
-        busy: list[str] = []
-        read: list[tuple[NodeId | None, Seen, Content]] = []
-        results = await self._turns.run(self._read_all, [seen for _, seen in group], _size)
-        for (node, seen), content in zip(group, results, strict=True):
-            if isinstance(content, FileChanged):
-                busy.append(seen.path)
-            elif isinstance(content, OSError):
-                if not isinstance(content, FileNotFoundError):
-                    self._problems.report(seen.path, content)
-            elif _look_or_none(self._absolute(seen.path)) != seen.signature:
-                busy.append(seen.path)  # replaced since it was read, perhaps by this node itself
-            else:
-                self._problems.clear(seen.path)
-                read.append((node, seen, content))
-        self._note(read)
-        return busy
-
-    def _read_all(self, group: Sequence[Seen]) -> list[Content | FileChanged | OSError]:
-        results: list[Content | FileChanged | OSError] = []
-        for seen in group:
-            assert seen.signature is not None
-            try:
-                content = disk.read_content(self._absolute(seen.path), self._replica.content_key, seen.signature)
-                results.append(content)
-                self.hashed += content.size if isinstance(content, FileContent) else 0
-            except (FileChanged, OSError) as error:
-                results.append(error)
-        return results
-
-    def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]]) -> None:
-        """Commit what was read, as one batch, and record it as synced."""
-        changes: list[DocChange] = []
-        made: dict[str, int] = {}  # path -> place in `changes` of its Create
-        notes: list[_Note] = []
-        for node, seen, content in read:
-            assert seen.signature is not None
-            kind: Kind = "dir" if kind_of(seen.signature) == "dir" else "file"
-            parent: NodeId | int | None = made.get(seen.directory)
-            if parent is None:
-                parent = self._parent_of(seen)
-            if parent is None:
-                continue  # its folder vanished or could not be read
-            if node is None and not isinstance(parent, int):
-                node = self._index.child(parent, seen.name)
-            record = self._index.get(node) if node is not None else None
-            if record is not None and record.kind == kind:
-                notes.append(self._noted_edit(record, seen, content, changes))
-                continue
-            known = self._known_view(parent, seen.name, kind)
-            if known is None:
-                made[seen.path] = len(changes)
-                changes.append(Create(parent, seen.name, kind, content))
-                blank = LocalNode(ROOT, ROOT, seen.name, kind, None, content, seen.signature)
-                notes.append(_Note(blank, parent, len(changes) - 1))
-                continue
-            found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)
-            if kind == "dir" or same_content(content, known.version.content):
-                notes.append(_Note(replace(found, version=known.version.id), known.parent, None))
-            else:  # both sides have something here, and neither has seen the other's
-                changes.append(Edit(known.id, content, None))
-                notes.append(_Note(found, known.parent, len(changes) - 1))
-        done = self._replica.commit(changes)
-        look_again = []
-        for note in notes:
-            record = note.node
-            if note.change is None:
-                look_again.append(record.id)  # the document may want another mode or time
-            else:
-                record = replace(record, version=done[note.change].version)
-                if record.id == ROOT:
-                    record = replace(record, id=done[note.change].node)
-            home = done[note.parent].node if isinstance(note.parent, int) else note.parent
-            self._index.put(replace(record, parent=home))
-        self._index.commit()
-        self._replica.mark_dirty(look_again)
-
-    def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
-        assert seen.signature is not None
-        now = replace(record, content=content, signature=seen.signature)
-        view = self._replica.view(record.id)
-        if content == record.content:
-            return _Note(now, record.parent, None)
-        if view is not None and view.version.content == content:
-            return _Note(replace(now, version=view.version.id), record.parent, None)
-        changes.append(Edit(record.id, content, record.version))
-        return _Note(now, record.parent, len(changes) - 1)
-
-    def _known_view(self, parent: NodeId | int, name: str, kind: Kind) -> NodeView | None:
-        """Return the node that the document shows at this place and that is not on this disk yet."""
-        if isinstance(parent, int):
-            return None
-        view = self._replica.child_named(parent, name)
-        if view is None or view.kind != kind or self._index.get(view.id) is not None:
-            return None
-        return view
-
-    async def _commit_missing(self, missing: dict[NodeId, str]) -> None:
-        """Delete what is gone, what is in a folder before the folder."""
-        gone: list[LocalNode] = []
-        for node in missing:
-            gone += self._with_descendants(node)
-        for at in range(0, len(gone), GROUP_FILES):
-            group = gone[at : at + GROUP_FILES]
-            known = [record for record in group if self._replica.view(record.id) is not None]
-            self._replica.commit([Delete(record.id, record.version) for record in known])
-            for record in group:
-                self._index.remove(record.id)
-            self._index.commit()
-            await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
-
-    def _with_descendants(self, node: NodeId) -> list[LocalNode]:
-        record = self._index.get(node)
-        if record is None:
-            return []
-        below: list[LocalNode] = []
-        if record.kind == "dir":
-            for child in self._index.children(node).values():
-                below += self._with_descendants(child)
-        return [*below, record]
-
     def count_missing(self, missing: dict[NodeId, str]) -> int:
         """Return how many nodes are gone with these, what was in them included."""
-        return len({record.id for node in missing for record in self._with_descendants(node)})
+        return len({record.id for node in missing for record in self._index.subtree(node)})
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root
 
 
-def _look_or_none(path: str) -> Signature | None:
-    try:
-        return disk.look(path)
-    except OSError:
-        return None
-
-
-def _size(seen: Seen) -> int:
-    return seen.signature.size if seen.signature is not None and kind_of(seen.signature) == "file" else 0
+def is_gone(root: str, index: LocalIndex, node: NodeId) -> bool:
+    """Return whether the node is not where it was known to be."""
+    record, path = index.get(node), index.path(node)
+    if record is None or path is None:
+        return False
+    now = disk.look_quietly(os.path.join(root, path))
+    return now is None or now.inode != record.signature.inode
 
 
 def _name_unfit(name: str) -> bool:

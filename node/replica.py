@@ -57,6 +57,7 @@ class Replica:
         self.keys = FolderKeys.from_secret(secret)
         self.changed: Callable[[], None] = lambda: None
         self.grown: Callable[[], None] = lambda: None
+        self.is_on_disk: Callable[[NodeId], bool] = lambda node: False
         self._key = key
         self._is_member = is_member
         self._entropy = entropy
@@ -302,7 +303,7 @@ class Replica:
     def _facts_for(self, change: DocChange, before: Sequence[Committed]) -> tuple[NodeId, Facts]:
         match change:
             case Create(parent, name, kind, content):
-                return self._author.create(self.tree, _resolved(parent, before), name, kind, content)
+                return self._author.create(self.tree, _resolved(parent, before), name, kind, content, self.is_on_disk)
             case Edit(node, content, base):
                 return node, self._author.edit(self.tree, node, content, base)
             case Move(node, parent, name):

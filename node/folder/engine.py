@@ -100,6 +100,7 @@ class FolderEngine:
         self._confirm_once = False
         self._awake = trio.Event()
         replica.changed = self.wake
+        replica.is_on_disk = lambda node: self.index.get(node) is not None
 
     # -- asked by others ---------------------------------------------------------------------------------------------
 

@@ -242,3 +242,22 @@ async def test_what_is_ignored_stays_where_it_is(pair: tuple[Device, Device]) ->
     async with running(one, other):
         await settle(one, other)
         assert sorted(path.name for path in other.root.iterdir()) == [".shoal", ".shoalignore", "kept"]
+
+
+async def test_a_file_moved_here_and_deleted_there_does_not_lend_its_id_to_a_new_one_in_its_old_place(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+    (one.root / "f").write_text("old")
+    async with running(one, other):
+        await settle(one, other)
+        part(one, other)
+        (other.root / "f").unlink()
+        await trio.sleep(0.6)
+        join(one, other)
+        (one.root / "f").rename(one.root / "moved")
+        (one.root / "f").write_text("new")
+        await trio.sleep(0.6)
+        await settle(one, other)
+    assert listing(one.root) == listing(other.root)
+    assert (other.root / "f").read_text() == "new"

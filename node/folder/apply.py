@@ -141,7 +141,8 @@ class Applier:
         full = os.path.join(self._root, path)
         self._check_folder(os.path.dirname(path))
         try:
-            os.mkdir(full)
+            with disk.writable(os.path.dirname(full)):
+                os.mkdir(full)
         except FileExistsError:
             steps.look.append(path)  # something that nobody has seen yet
             return False
@@ -164,8 +165,10 @@ class Applier:
             steps.look.append(old)
             return False
         self._check_folder(os.path.dirname(path))
+        own = [source] if record.kind == "dir" else []  # its `..` changes
         try:
-            disk.rename_new(source, target)
+            with disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
+                disk.rename_new(source, target)
         except FileExistsError:
             steps.look.append(path)
             return False
@@ -189,7 +192,8 @@ class Applier:
         parked = replace(record, parent=PARKED, name=record.id.hex())
         self._index.put(parked)
         self._index.commit(sync=True)
-        disk.rename_new(source, target)
+        with disk.writable(os.path.dirname(source), *([source] if record.kind == "dir" else [])):
+            disk.rename_new(source, target)
         signature = disk.look(target)
         if signature is not None:
             self._index.put(replace(parked, signature=signature))
@@ -211,7 +215,8 @@ class Applier:
         if record.kind == "dir":
             return self._remove_folder(record, path, full, steps)
         kept = self._placer.kept_path(record)
-        os.rename(full, kept)
+        with disk.writable(os.path.dirname(full)):
+            os.rename(full, kept)
         self._index.places.keep(os.path.basename(kept), record.content)
         self._index.remove(record.id)
         self._problems.clear(path)
@@ -221,7 +226,8 @@ class Applier:
         if self._index.children(record.id):
             return False  # what was to leave it first could not
         try:
-            os.rmdir(full)
+            with disk.writable(os.path.dirname(full)):
+                os.rmdir(full)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise

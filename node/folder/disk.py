@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import stat as modes
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shoal.crdt.model import Content, DirContent, FileContent, LinkContent
@@ -172,6 +172,26 @@ def rename_new(source: str, target: str) -> None:
     if os.path.lexists(target):  # a file system without the flag: a short race is what is left
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     os.rename(source, target)
+
+
+@contextlib.contextmanager
+def writable(*directories: str) -> Iterator[None]:
+    """Let the names in directories be changed although their mode forbids it, as a read-only folder's does; the mode is
+    as it was afterwards. Where it cannot be changed, what is tried inside says why."""
+    opened: list[tuple[int, int]] = []  # by descriptor: one of them may be renamed meanwhile
+    for directory in directories:
+        if not os.access(directory, os.W_OK | os.X_OK):
+            with contextlib.suppress(OSError):
+                mode = modes.S_IMODE(os.lstat(directory).st_mode)
+                os.chmod(directory, mode | 0o700)
+                opened.append((os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), mode))
+    try:
+        yield
+    finally:
+        for fd, mode in reversed(opened):
+            with contextlib.suppress(OSError):
+                os.fchmod(fd, mode)
+            os.close(fd)
 
 
 def set_meta(path: str, content: Content) -> None:

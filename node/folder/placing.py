@@ -257,7 +257,8 @@ def _take_names(ready: Sequence[tuple[_Target, OSError | None]]) -> list[Signatu
             results.append(trouble)
             continue
         try:
-            results.append(_take_name(target))
+            with disk.writable(os.path.dirname(target.path)):
+                results.append(_take_name(target))
         except FileExistsError:
             results.append(None)
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,9 +110,15 @@ def up(
     print(f"Shoal is running as {status['device']['name']!r}.")
     for folder in status["folders"]:
         print(f"It keeps {folder['path']} as {folder['name']!r}.")
-    print("Add a folder:         shoal folder add PATH")
-    print("Pair another device:  shoal pair            shows a code here; there: shoal pair CODE")
-    print("See how it stands:    shoal status")
+    me = _as_called()
+    print(f"Pair another device:  {me} pair             shows a code; on the other device: {me} pair CODE")
+    print(f"Add a folder:         {me} folder add PATH")
+    print(f"See how it stands:    {me} status")
+
+
+def _as_called() -> str:
+    """Return what to type for this command: its name where the shell finds it, else its path."""
+    return "shoal" if shutil.which("shoal") else sys.argv[0]
 
 
 def _failed_start(home: Home, start: int, code: int) -> UserError:

@@ -40,11 +40,13 @@ STEPS_AT_ONCE = 100  # between two looks at whether anything else is to be done
 
 @dataclass(slots=True)
 class Steps:
-    """What came of one round. `place`: files to be placed; `look`: paths to look at; `stuck`: nodes to try later."""
+    """What came of one round. `place`: files to be placed; `look`: paths to look at; `stuck`: nodes that something was
+    in the way of; `waiting`: nodes that others have to go before."""
 
     place: list[NodeView] = field(default_factory=list)
     look: list[str] = field(default_factory=list)
     stuck: list[NodeId] = field(default_factory=list)
+    waiting: list[NodeId] = field(default_factory=list)
     done: list[NodeId] = field(default_factory=list)
 
 
@@ -85,14 +87,14 @@ class Applier:
                     steps.place.append(view)
                 case Wait(node):
                     self._explain(node)
-                    steps.stuck.append(node)
+                    steps.waiting.append(node)
                 case _:
                     self._try(step, steps)
             if count % STEPS_AT_ONCE == 0:
                 self._checked.clear()
                 await trio.lowlevel.checkpoint()
         self._checked.clear()
-        open_ones = {*steps.stuck, *(view.copy_of or view.id for view in steps.place)}
+        open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._index.commit()
         return steps

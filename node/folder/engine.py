@@ -20,6 +20,7 @@ from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, tidy
+from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.record import Recorder
@@ -34,8 +35,6 @@ GROUP_FILES = 500
 GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
-RETRY = 3.0
-SHORT_RETRY = 0.05
 RESCAN = 15 * 60.0
 LOOK_AGAIN = 0.5
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once for a peer
@@ -91,7 +90,7 @@ class FolderEngine:
         self._paths: set[str] = set()
         self._later: dict[str, float] = {}  # path -> when to look at it
         self._missing_since: dict[str, float] = {}
-        self._stuck_until: dict[NodeId, float] = {}
+        self._patience = Patience()
         self._busy_bytes = 0
         self._groups = 0
         self._held: Findings | None = None
@@ -110,7 +109,7 @@ class FolderEngine:
 
     def retry_now(self) -> None:
         """Something that was lacking may be had now."""
-        self._stuck_until.clear()
+        self._patience.clear()
         self.wake()
 
     def scan_soon(self) -> None:
@@ -229,8 +228,8 @@ class FolderEngine:
         self.wake()
 
     def _next_time(self) -> float:
-        times = [*self._later.values(), *self._stuck_until.values(), *(t + GRACE for t in self._missing_since.values())]
-        return min(times, default=float("inf"))
+        times = [*self._later.values(), *(since + GRACE for since in self._missing_since.values())]
+        return min([*times, self._patience.next_time()])
 
     async def _disk_to_document(self) -> bool:
         now = trio.current_time()
@@ -289,9 +288,7 @@ class FolderEngine:
             findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
 
     async def _document_to_disk(self, nursery: trio.Nursery) -> bool:
-        now = trio.current_time()
-        self._stuck_until = {node: when for node, when in self._stuck_until.items() if when > now}
-        skip = self._busy | set(self._stuck_until)
+        skip = self._busy | self._patience.resting(trio.current_time())
         room = (GROUPS - self._groups) * GROUP_FILES
         nodes = self.replica.dirty.first(room, skip | self._held_nodes()) if room else []
         if not nodes:
@@ -311,10 +308,13 @@ class FolderEngine:
         for node in steps.done:
             self._problems.settled(node)
         self._paths |= set(steps.look)
-        # Where something moved, what waits for it (a folder for what is in it) may go on at once.
-        pause = SHORT_RETRY if steps.look or steps.done else RETRY
+        now = trio.current_time()
         for node in steps.stuck:
-            self._stuck_until[node] = trio.current_time() + pause
+            self._patience.failed(node, now, soon=bool(steps.look))
+        for node in steps.waiting:
+            self._patience.waits(node, now)
+        if steps.done:
+            self._patience.moved(now)
 
     def _start_placing(self, views: Sequence[NodeView], nursery: trio.Nursery) -> None:
         group: list[NodeView] = []
@@ -350,13 +350,14 @@ class FolderEngine:
         retry = {*outcome.lacking, *outcome.failed}
         for view in group:
             if view.id in retry:
-                self._stuck_until[view.copy_of or view.id] = trio.current_time() + RETRY
+                self._patience.failed(view.copy_of or view.id, trio.current_time())
         placed = set(outcome.placed)
         self.replica.clean(view.id for view in group if view.id in placed and self._stands(view))
         for view in group:
             if view.id in placed:
                 self._problems.settled(view.copy_of or view.id)
         if outcome.placed:
+            self._patience.moved(trio.current_time())
             self.on_event("placed", f"{len(outcome.placed)} files")
         self.on_progress()
 

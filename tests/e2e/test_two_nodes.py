@@ -57,3 +57,48 @@ def test_killed_nodes_go_on_where_they_were(nodes: tuple[Node, Node], tmp_path: 
     other.run("status", "--wait", "--timeout", "60")
     assert listing(source) == listing(target)
     assert not list((target / ".shoal" / "tmp").glob("*"))
+
+
+def test_the_default_folders_of_two_paired_devices_become_one(tmp_path: Path) -> None:
+    people = tmp_path / "ann", tmp_path / "bob"
+    nodes = [Node(person / "config", person) for person in people]
+    try:
+        for person, node in zip(people, nodes, strict=True):
+            (person / "Shoal").mkdir(parents=True)
+            (person / "Shoal" / f"from {person.name}").write_text(person.name)
+            (person / "Shoal" / "same").write_text("the same on both before they met")
+            node.up("--default-folder")
+        pair(*nodes)
+        wait_in_sync(*nodes)
+        assert listing(people[0] / "Shoal").splitlines()[1:] != []
+        for person in people:
+            assert sorted(path.name for path in (person / "Shoal").iterdir()) == [
+                ".shoal",
+                "from ann",
+                "from bob",
+                "same",
+            ]
+    finally:
+        for node in nodes:
+            node.down()
+
+
+def test_folders_are_joined_at_paths_of_ones_own_and_left_with_their_files(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    one, other = nodes
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").write_text("kept")
+    pair(one, other)
+    one.run("folder", "add", str(tmp_path / "here"), "--name", "Papers")
+    other.run("folder", "join", "Papers", str(tmp_path / "elsewhere"))
+    wait_in_sync(one, other)
+    other.run("folder", "remove", "Papers")
+    (tmp_path / "here" / "file").write_text("changed")
+    one.run("scan")
+    assert (tmp_path / "elsewhere" / "file").read_text() == "kept"
+    assert [folder["joined"] for folder in other.json("folder", "list")] == [False]
+    other.run("folder", "join", "Papers", str(tmp_path / "elsewhere"))
+    wait_in_sync(one, other)
+    assert {(tmp_path / place / "file").read_text() for place in ("here", "elsewhere")} <= {"kept", "changed"}
+    assert "changed" in {path.read_text() for path in (tmp_path / "elsewhere").glob("file*")}

@@ -27,15 +27,20 @@ def free_port() -> int:
 class Node:
     """A node with a home of its own; its name is the home's."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, person: Path | None = None) -> None:
+        """`person`: what the node takes for the home folder of whoever runs it."""
         self.home = home
+        self.prefix: list[str] = []  # of every command
+        self._environment = {**os.environ, "HOME": str(person)} if person is not None else None
         self.listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
         self.api = f"127.0.0.1:{free_port()}"
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the CLI against this node. With `check`, a failure shows what it and the daemon said."""
-        command = [*SHOAL, "--home", str(self.home), *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+        command = [*self.prefix, *SHOAL, "--home", str(self.home), *arguments]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=timeout, env=self._environment
+        )
         if check and done.returncode:
             log = self.home / "daemon.log"
             said = log.read_text(errors="replace")[-3000:] if log.exists() else ""

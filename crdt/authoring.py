@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shoal.crdt.ids import derived_node_id
-from shoal.crdt.model import Content, DeviceId, Fact, FactId, Kind, Location, NodeId, NodeView, Version
+from shoal.crdt.model import (
+    MAX_LAMPORT,
+    Content,
+    DeviceId,
+    Fact,
+    FactId,
+    Kind,
+    Location,
+    NodeId,
+    NodeView,
+    Version,
+)
 from shoal.crdt.tree import Tree
 
 Facts = list[tuple[NodeId, Fact]]
@@ -16,19 +27,19 @@ class UnknownNode(Exception):
 
 
 class Lamport:
-    """A Lamport clock: greater than everything seen."""
+    """A Lamport clock: greater than everything seen, until it stands still at `MAX_LAMPORT`."""
 
     def __init__(self, value: int = 0) -> None:
         self.value = value
 
     def tick(self) -> int:
         """Advance and return the new value."""
-        self.value += 1
+        self.value = min(self.value + 1, MAX_LAMPORT)
         return self.value
 
     def observe(self, value: int) -> None:
         """Take note of a value seen in a fact."""
-        self.value = max(self.value, value)
+        self.value = min(max(self.value, value), MAX_LAMPORT)
 
 
 class Author:

@@ -17,7 +17,7 @@ from typing import Any
 from pycrdt import Doc, Map
 
 from shoal.crdt.facts import MalformedFact, decode_fact, encode_fact
-from shoal.crdt.model import Fact, NodeId
+from shoal.crdt.model import RESERVED, Fact, NodeId
 
 SHARDS = 256
 
@@ -114,8 +114,10 @@ class Document:
     def _read(self, shard: int, key: str, value: Any) -> tuple[NodeId, Fact] | None:
         try:
             node, fact_id = NodeId(bytes.fromhex(key[:32])), bytes.fromhex(key[32:])
+            if not isinstance(value, bytes | bytearray):
+                raise MalformedFact("not bytes")
             fact = decode_fact(bytes(value))
-            if len(node) != 16 or shard_of(node) != shard or fact.id != fact_id:
+            if node in RESERVED or len(node) != 16 or shard_of(node) != shard or fact.id != fact_id:
                 raise MalformedFact("filed under the wrong key")
         except (MalformedFact, TypeError, ValueError):
             self.rejected += 1

@@ -15,6 +15,7 @@ import cbor2
 
 from shoal.crdt.model import (
     CHUNK_REF_SIZE,
+    MAX_LAMPORT,
     Content,
     DeviceId,
     DirContent,
@@ -67,7 +68,7 @@ def decode_fact(data: bytes) -> Fact:
         common = (
             FactId(_bytes(fact_id, FACT_ID_SIZE)),
             tuple(FactId(_bytes(r, FACT_ID_SIZE)) for r in replaces[: MAX_REPLACES + 1]),
-            _number(lamport),
+            _number(lamport, MAX_LAMPORT),
             DeviceId(_bytes(device, 32)),
             _number(time_ms),
         )
@@ -141,7 +142,7 @@ def _time(value: Any) -> int:
     return value
 
 
-def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
+def _number(value: Any, most: int = (1 << 63) - 1) -> int:
+    if type(value) is not int or not 0 <= value <= most:
         raise MalformedFact("a number from 0 expected")
     return value

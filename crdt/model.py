@@ -19,6 +19,8 @@ DeviceId = NewType("DeviceId", bytes)  # 32 bytes: an Ed25519 public key, also t
 ChunkId = NewType("ChunkId", bytes)  # 32 bytes: BLAKE3 keyed with the folder's content key, over the plain bytes
 
 ROOT = NodeId(bytes(16))
+RESERVED = frozenset({ROOT, NodeId(b"\xff" * 16), NodeId(b"\xfe" * 16)})  # ids that no node has
+MAX_LAMPORT = (1 << 62) - 1  # where the clock stands still: from there, ids decide what comes first
 CHUNK_REF_SIZE = 36
 
 Kind = Literal["file", "dir"]  # a symbolic link is a "file" node whose content is a LinkContent

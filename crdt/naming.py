@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 
 MAX_BYTES = 255
+MARK = " (conflict "
 
 
 def conflict_name(name: str, tag: str) -> str:
     """Return the name shown for a node whose name a sibling holds: `plan.txt` -> `plan (conflict 1a2b3c4d).txt`."""
-    return _marked(name, f" (conflict {tag})")
+    return _marked(name, f"{MARK}{tag})")
 
 
 def copy_name(name: str, time_ms: int, tag: str) -> str:
@@ -18,7 +19,7 @@ def copy_name(name: str, time_ms: int, tag: str) -> str:
         day = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).date().isoformat()
     except (OverflowError, OSError, ValueError):  # a clock that is wrong by ages
         day = "undated"
-    return _marked(name, f" (conflict {day} {tag})")
+    return _marked(name, f"{MARK}{day} {tag})")
 
 
 def _marked(name: str, mark: str) -> str:

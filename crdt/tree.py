@@ -17,6 +17,7 @@ from shoal.crdt.model import (
     ROOT,
     Content,
     DeviceId,
+    DirContent,
     Fact,
     FactId,
     FileContent,
@@ -26,7 +27,7 @@ from shoal.crdt.model import (
     NodeView,
     Version,
 )
-from shoal.crdt.naming import conflict_name, copy_name
+from shoal.crdt.naming import MARK, conflict_name, copy_name
 from shoal.crdt.placement import Placement, candidates, order
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
 
@@ -91,7 +92,7 @@ class Tree:
     def copies(self, node: NodeId) -> list[NodeView]:
         """Return the conflict copies of a node, best first."""
         view = self.view(node)
-        return [_copy(view, loser) for loser in view.conflicts] if view is not None else []
+        return [self._copy(view, loser) for loser in view.conflicts] if view is not None else []
 
     def children(self, parent: NodeId) -> list[NodeView]:
         """Return all live children of a folder, conflict copies included."""
@@ -104,7 +105,7 @@ class Tree:
             if record is not None and record.live:
                 view = self._view(record)
                 found.append(view)
-                found.extend(_copy(view, loser) for loser in view.conflicts)
+                found.extend(self._copy(view, loser) for loser in view.conflicts)
         return found
 
     def _place(
@@ -139,9 +140,7 @@ class Tree:
             record = self.index.get(node)
             if record is None:
                 continue
-            live = any(head.content is not None for head in record.heads) or (
-                record.kind == "dir" and self._has_live_child(node)
-            )
+            live = bool(_standing(record)) or (record.kind == "dir" and self._has_live_child(node))
             if live == record.live:
                 continue
             changed.add(node)
@@ -166,6 +165,8 @@ class Tree:
                 if shown != twin.shown:
                     self.index.put(replace(twin, shown=shown))
                     changed.add(twin.id)
+            if MARK in name:
+                changed |= self._owners_of_copies(parent)
         return changed
 
     def _below(self, node: NodeId) -> set[NodeId]:
@@ -193,7 +194,7 @@ class Tree:
     def _losers(self, record: NodeRecord) -> list[Version]:
         if record.kind == "dir" or len(record.heads) < 2:
             return []
-        standing = sorted((h for h in record.heads if h.content is not None), key=version_order, reverse=True)
+        standing = sorted(_standing(record), key=version_order, reverse=True)
         losers: list[Version] = []
         for head in standing:
             if not any(same_content(head.content, seen.content) for seen in (standing[0], *losers)):
@@ -202,9 +203,9 @@ class Tree:
 
     def _view(self, record: NodeRecord) -> NodeView:
         assert record.parent is not None
-        standing = [head for head in record.heads if head.content is not None]
         # A folder that lives only by its children shows its last state, deleted or not.
-        winner = max(standing or record.heads, key=version_order, default=None)
+        fit = _standing(record) or [head for head in record.heads if head.content is None]
+        winner = max(fit, key=version_order, default=None)
         if winner is None:
             winner = Version(FactId(bytes(12)), (), 0, DeviceId(bytes(32)), 0, None)
         heads = tuple(sorted(head.id for head in record.heads))
@@ -212,11 +213,31 @@ class Tree:
         conflicts = tuple(self._losers(record))
         return NodeView(record.id, record.parent, record.shown, record.kind, winner, heads, place, conflicts)
 
+    def _copy(self, owner: NodeView, loser: Version) -> NodeView:
+        """Return the conflict copy of a losing head; a node that has the copy's name as its own keeps it."""
+        node = copy_id(owner.id, loser.id)
+        name = copy_name(owner.name, loser.time_ms, node.hex()[:8])
+        named = (self.index.get(sibling) for sibling in self.index.named(owner.parent, name))
+        if any(record is not None and record.live and record.shown == name for record in named):
+            name = conflict_name(name, node.hex()[:12])
+        return NodeView(node, owner.parent, name, "file", loser, (loser.id,), owner.location, (), owner.id)
+
+    def _owners_of_copies(self, parent: NodeId) -> set[NodeId]:
+        records = (self.index.get(node) for node in self.index.children(parent))
+        return {record.id for record in records if record is not None and len(record.heads) > 1}
+
     def _copy_view(self, copy: NodeId) -> NodeView | None:
         owner = self.index.owner(copy)
         if owner is None:
             return None
         return next((view for view in self.copies(owner) if view.id == copy), None)
+
+
+def _standing(record: NodeRecord) -> list[Version]:
+    """Return the heads that are no deletion. Content of another kind than the node's, which no honest device writes,
+    counts as one."""
+    is_dir = record.kind == "dir"
+    return [h for h in record.heads if h.content is not None and isinstance(h.content, DirContent) == is_dir]
 
 
 def _with_version(record: NodeRecord, version: Version) -> NodeRecord:
@@ -229,9 +250,3 @@ def _with_version(record: NodeRecord, version: Version) -> NodeRecord:
     else:
         heads = (*heads, version)
     return replace(record, heads=heads, unseen=frozenset(unseen))
-
-
-def _copy(owner: NodeView, loser: Version) -> NodeView:
-    node = copy_id(owner.id, loser.id)
-    name = copy_name(owner.name, loser.time_ms, node.hex()[:8])
-    return NodeView(node, owner.parent, name, "file", loser, (loser.id,), owner.location, (), owner.id)

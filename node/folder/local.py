@@ -26,6 +26,7 @@ from shoal.node.store import Staging, Store
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
 
 PRIVATE = ".shoal"
+MAX_DEPTH = 250  # names in a path: a path has less than 4,096 bytes on any disk that Shoal runs on
 PARKING = f"{PRIVATE}/tmp/"
 VERSIONS = f"{PRIVATE}/versions/"
 CACHED = 10_000  # decoded records
@@ -161,7 +162,7 @@ class LocalIndex:
         parts: list[str] = []
         while node != ROOT:
             record = self.get(node)
-            if record is None or len(parts) > 1000:
+            if record is None or len(parts) > 4096:
                 return None
             parts.append(record.name)
             if record.parent == PARKED:
@@ -171,14 +172,14 @@ class LocalIndex:
 
     def subtree(self, node: NodeId) -> list[LocalNode]:
         """Return the node's record and those of all that is in it, what is in a folder before the folder."""
-        record = self.get(node)
-        if record is None:
-            return []
-        below: list[LocalNode] = []
-        if record.kind == "dir":
-            for child in self.children(node).values():
-                below += self.subtree(child)
-        return [*below, record]
+        found: list[LocalNode] = []
+        queue = [node]
+        while queue:
+            record = self.get(queue.pop())
+            if record is not None:
+                found.append(record)
+                queue += self.children(record.id).values() if record.kind == "dir" else ()
+        return found[::-1]
 
     def find(self, path: str) -> NodeId | None:
         """Return the node on disk at a relative path."""

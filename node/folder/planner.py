@@ -14,7 +14,9 @@ from typing import Protocol
 
 from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
 from shoal.crdt.tree import same_content
-from shoal.node.folder.local import PARKED, PRIVATE, LocalNode, Signature
+from shoal.node.folder.local import MAX_DEPTH, PARKED, PRIVATE, LocalNode, Signature
+
+MAX_CHAIN = 100  # nodes that are in each other's way and are settled in one go; in a longer chain, one steps aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,20 @@ def plan(nodes: Iterable[NodeId], wanted: Wanted, synced: Synced, busy: Collecti
     return _Plan(wanted, synced, busy).make(nodes)
 
 
-def is_reserved(view: NodeView) -> bool:
-    """Return whether the place is one that Shoal keeps for itself in every folder: no honest device asks for it."""
+def refusal(view: NodeView, wanted: Wanted) -> str | None:
+    """Return why no disk is to hold the node where the document has it, None when nothing is wrong with the place."""
+    if _is_reserved(view):
+        return "another device gave it a name that Shoal keeps for itself"
+    depth, above = 1, view
+    while above.parent != ROOT and depth <= MAX_DEPTH:
+        found = wanted.view(above.parent)
+        if found is None:
+            return None
+        depth, above = depth + 1, found
+    return f"it is more than {MAX_DEPTH} folders deep" if depth > MAX_DEPTH else None
+
+
+def _is_reserved(view: NodeView) -> bool:
     return view.parent == ROOT and view.name == PRIVATE
 
 
@@ -155,15 +169,16 @@ class _Overlay:
         inside = chain(self._synced.children(folder).values(), self._moved_in.get(folder, ()))
         return not any((record := self.get(node)) is not None and record.parent == folder for node in inside)
 
-    def is_on_disk(self, node: NodeId) -> bool:
-        while node != ROOT:
-            record = self.get(node)
+    def depth(self, folder: NodeId) -> int | None:
+        """Return how many folders deep it is, from 0 for the root; None when it is not on disk."""
+        depth = 0
+        while folder not in (ROOT, PARKED):
+            record = self.get(folder)
             if record is None:
-                return False
-            if record.parent == PARKED:
-                return True
-            node = record.parent
-        return True
+                return None
+            folder = record.parent
+            depth += 1
+        return depth
 
     def put(self, record: LocalNode) -> None:
         self._vacate(record.id)
@@ -221,7 +236,7 @@ class _Plan:
         """Plan for one node to come to its place; return whether it will be there."""
         if view.id in self._settled:
             return True
-        if view.id in self._settling:
+        if view.id in self._settling or len(self._settling) >= MAX_CHAIN:
             return False
         self._settling.add(view.id)
         try:
@@ -233,9 +248,7 @@ class _Plan:
         return settled
 
     def _settle_once(self, view: NodeView) -> bool:
-        if is_reserved(view):
-            return self._wait(view)
-        if not self._have_folder(view.parent):
+        if _is_reserved(view) or not self._have_folder(view.parent):
             return self._wait(view)
         record = self._disk.get(view.id)
         if record is not None and record.kind != view.kind:
@@ -296,10 +309,15 @@ class _Plan:
         return False
 
     def _have_folder(self, folder: NodeId) -> bool:
-        if self._disk.is_on_disk(folder):
-            return True
-        view = self._wanted.view(folder)
-        return view is not None and view.kind == "dir" and self._settle(view)
+        """Have the folder made, and those that it is in; return whether it will be there, and not be too deep."""
+        missing: list[NodeView] = []
+        while (depth := self._disk.depth(folder)) is None:
+            view = self._wanted.view(folder)
+            if view is None or view.kind != "dir" or len(missing) >= MAX_DEPTH:
+                return False
+            missing.append(view)
+            folder = view.parent
+        return depth + len(missing) < MAX_DEPTH and all(self._settle(view) for view in reversed(missing))
 
     def _is_inside(self, node: NodeId, folder: NodeId) -> bool:
         while node not in (ROOT, PARKED):

@@ -130,8 +130,9 @@ class Recorder:
                     record = replace(record, id=done.node, copy_of=None, version=version)
             assert seen.signature is not None
             moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
-            if record.signature.mode != seen.signature.mode:
-                moved = replace(moved, signature=replace(seen.signature, ctime_ns=0))  # have its mode looked at
+            if record.kind == "file" or record.signature.mode != seen.signature.mode:
+                # Have it read: an inode that was freed is given to the next new file, which is no move at all.
+                moved = replace(moved, signature=replace(seen.signature, ctime_ns=0))
                 findings.changed.append((moved.id, seen))
             self._index.put(moved)
             self._index.commit()

@@ -7,7 +7,7 @@ decides before its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 import trio
@@ -16,7 +16,7 @@ from shoal.crdt.model import ROOT, NodeId
 from shoal.node.folder import disk
 from shoal.node.folder.disk import Seen, kind_of
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import PRIVATE, LocalIndex
+from shoal.node.folder.local import MAX_DEPTH, PRIVATE, LocalIndex
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
 
@@ -29,6 +29,7 @@ class Findings:
     changed: list[tuple[NodeId, Seen]] = field(default_factory=list)
     missing: dict[NodeId, str] = field(default_factory=dict)  # node -> path
     replaced: dict[NodeId, str] = field(default_factory=dict)  # likewise, where something else has the name now
+    walked: set[str] = field(default_factory=set)  # folders that are looked into as a whole
     busy: list[str] = field(default_factory=list)  # paths to look at again: this node is changing them now
 
     @property
@@ -74,6 +75,8 @@ class Scanner:
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
             directory, _, name = path.rpartition("/")
+            if any(above in findings.walked for above in _folders_above(path)):
+                continue  # it is met when that folder is looked into
             parent = self._index.find(directory)
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
@@ -130,8 +133,11 @@ class Scanner:
             return
         if record is None and self._rules.ignores(path, is_dir=kind == "dir"):
             return
-        if _name_unfit(seen.name):
+        if len(os.fsencode(seen.name)) > 255:
             self._problems.report(path, OSError("the name is too long to be synced"))
+            return
+        if path.count("/") >= MAX_DEPTH:
+            self._problems.report(path, OSError(f"it is more than {MAX_DEPTH} folders deep, and is not synced"))
             return
         if record is not None and (record.kind == "dir") != (kind == "dir"):
             findings.replaced[record.id] = path
@@ -147,12 +153,14 @@ class Scanner:
                 return
             findings.appeared.append(seen)
             if kind == "dir":
+                findings.walked.add(path)
                 mover = self._index.by_inode(signature.device, signature.inode)
                 queue.append((path, mover if mover is not None and is_gone(self._root, self._index, mover) else None))
         elif kind == "dir":
             if signature.mode != record.signature.mode or signature.inode != record.signature.inode:
                 findings.changed.append((record.id, seen))
             if deep or signature.inode != record.signature.inode:  # another folder: nobody watched it fill
+                findings.walked.add(path)
                 queue.append((path, record.id))
         elif signature != record.signature:
             if record.id in self._busy:
@@ -173,6 +181,11 @@ class Scanner:
         return os.path.join(self._root, path) if path else self._root
 
 
+def _folders_above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
 def is_gone(root: str, index: LocalIndex, node: NodeId) -> bool:
     """Return whether the node is not where it was known to be."""
     record, path = index.get(node), index.path(node)
@@ -180,7 +193,3 @@ def is_gone(root: str, index: LocalIndex, node: NodeId) -> bool:
         return False
     now = disk.look_quietly(os.path.join(root, path))
     return now is None or now.inode != record.signature.inode
-
-
-def _name_unfit(name: str) -> bool:
-    return len(name.encode("utf-8", "surrogateescape")) > 255

@@ -6,29 +6,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
-from engines import Device, join, listing, part, settle
-
-
-@asynccontextmanager
-async def running(*devices: Device) -> AsyncIterator[None]:
-    async with trio.open_nursery() as nursery:
-        for device in devices:
-            nursery.start_soon(device.engine.run)
-        yield
-        nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Device, Device]:
-    one, other = Device(1, tmp_path / "one"), Device(2, tmp_path / "other")
-    join(one, other)
-    return one, other
+from engines import Device, join, listing, part, running, settle
 
 
 def populate(root: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -67,6 +68,16 @@ def join(*devices: Device) -> None:
         device.others = [other for other in devices if other is not device]
     for device in devices:
         device.push()
+
+
+@asynccontextmanager
+async def running(*devices: Device) -> AsyncIterator[None]:
+    """Let the engines work in the block."""
+    async with trio.open_nursery() as nursery:
+        for device in devices:
+            nursery.start_soon(device.engine.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 def part(*devices: Device) -> None:

@@ -6,6 +6,7 @@ is left, the path is looked at as a person's change, and the node is planned ane
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
+from shoal.crdt.model import ROOT, DirContent, FileContent, LinkContent, NodeId, NodeView
 from shoal.node.folder import disk
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import PARKED, PARKING, LocalIndex, LocalNode, Signature
@@ -28,9 +29,9 @@ from shoal.node.folder.planner import (
     SetMeta,
     Step,
     Wait,
-    is_reserved,
     owner_of,
     plan,
+    refusal,
 )
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
@@ -101,8 +102,9 @@ class Applier:
 
     def _explain(self, node: NodeId) -> None:
         view = self._replica.view(node)
-        if view is not None and is_reserved(view):
-            self._problems.report(view.name, OSError("another device gave it a name that Shoal keeps for itself"), node)
+        reason = refusal(view, self._document) if view is not None else None
+        if view is not None and reason is not None:
+            self._problems.report(self._place(view) or view.name, OSError(reason), node)
 
     def _owner(self, node: NodeId) -> NodeId:
         view = self._replica.view(node)
@@ -175,9 +177,8 @@ class Applier:
             steps.look.append(path)
             return False
         disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
-        signature = disk.look(target)
-        assert signature is not None
-        self._index.put(replace(now, parent=view.parent, name=view.name, signature=signature, copy_of=view.copy_of))
+        moved = replace(now, parent=view.parent, name=view.name, copy_of=view.copy_of)
+        self._index.put(replace(moved, signature=self._signature_at(path, now, steps)))
         self._index.commit()
         self._problems.clear(path)
         return True
@@ -196,9 +197,7 @@ class Applier:
         self._index.commit(sync=True)
         with disk.writable(os.path.dirname(source), *([source] if record.kind == "dir" else [])):
             disk.rename_new(source, target)
-        signature = disk.look(target)
-        if signature is not None:
-            self._index.put(replace(parked, signature=signature))
+        self._index.put(replace(parked, signature=self._signature_at(PARKING + record.id.hex(), record, steps)))
         return True
 
     def _remove(self, record: LocalNode, steps: Steps) -> bool:
@@ -219,6 +218,11 @@ class Applier:
         kept = self._placer.kept_path(record)
         with disk.writable(os.path.dirname(full)):
             os.rename(full, kept)
+            if not disk.is_same(disk.look(kept), record.signature):  # someone saved it after we had looked
+                with contextlib.suppress(FileExistsError):
+                    disk.rename_new(kept, full)
+                steps.look.append(path)
+                return False
         self._index.places.keep(os.path.basename(kept), record.content)
         self._index.remove(record.id)
         self._problems.clear(path)
@@ -253,11 +257,22 @@ class Applier:
             steps.look.append(path)
             return False
         self._check_folder(os.path.dirname(path))
-        disk.set_meta(full, content)
-        signature = disk.look(full)
-        assert signature is not None
+        if not disk.set_meta(full, content, record.signature):
+            steps.look.append(path)
+            return False
+        if isinstance(content, FileContent | LinkContent):
+            record = replace(record, signature=replace(record.signature, mtime_ns=content.mtime_ns))
+        signature = self._signature_at(path, record, steps)
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
         return True
+
+    def _signature_at(self, path: str, record: LocalNode, steps: Steps) -> Signature:
+        """Return the signature of what was just changed; one that has it read, where something else is by now."""
+        found = disk.look(os.path.join(self._root, path))
+        if found is not None and disk.is_same(found, record.signature):
+            return found
+        steps.look.append(path)
+        return replace(record.signature, ctime_ns=0)
 
     def _check_folder(self, directory: str) -> None:
         """Check that no part of the way is a link now. Raises NotADirectoryError."""
@@ -288,8 +303,4 @@ class Applier:
 
 
 def _is_expected(found: Signature | None, record: LocalNode) -> bool:
-    if found is None:
-        return False
-    if record.kind == "dir":  # a folder's times change with what is in it
-        return (found.device, found.inode) == (record.signature.device, record.signature.inode)
-    return found == record.signature
+    return disk.is_same(found, record.signature) if record.kind == "dir" else found == record.signature

@@ -19,6 +19,7 @@ from shoal.node.folder.local import Signature
 from shoal.transfer.chunking import FileChanged, chunk_file
 
 RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,6 +52,16 @@ def look_quietly(path: str) -> Signature | None:
         return look(path)
     except OSError:
         return None
+
+
+def is_same(found: Signature | None, expected: Signature) -> bool:
+    """Return whether it is the same thing as before, unchanged but for its name, links and mode: those set `ctime`.
+
+    A folder's times change with what is in it.
+    """
+    if found is None or (found.device, found.inode) != (expected.device, expected.inode):
+        return False
+    return kind_of(found) == "dir" or (found.size, found.mtime_ns) == (expected.size, expected.mtime_ns)
 
 
 def list_directory(path: str) -> list[tuple[str, Signature]]:
@@ -163,15 +174,25 @@ def sync_directories(paths: Iterable[str]) -> None:
 
 def rename_new(source: str, target: str) -> None:
     """Rename, but never onto something: raises FileExistsError then."""
-    result = _libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), RENAME_NOREPLACE)
-    if result == 0:
+    if _rename(source, target, RENAME_NOREPLACE):
         return
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(code, os.strerror(code), source, None, target)
     if os.path.lexists(target):  # a file system without the flag: a short race is what is left
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     os.rename(source, target)
+
+
+def exchange(one: str, other: str) -> bool:
+    """Let two names swap what they name, in one step; return False where the file system cannot. Raises OSError."""
+    return _rename(one, other, RENAME_EXCHANGE)
+
+
+def _rename(source: str, target: str, flag: int) -> bool:
+    if _libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flag) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), source, None, target)
+    return False
 
 
 @contextlib.contextmanager
@@ -194,14 +215,27 @@ def writable(*directories: str) -> Iterator[None]:
             os.close(fd)
 
 
-def set_meta(path: str, content: Content) -> None:
-    """Set mode and time of what is at `path` to the content's."""
-    if isinstance(content, FileContent | LinkContent):
-        if isinstance(content, FileContent):
-            os.chmod(path, content.mode)
+def set_meta(path: str, content: Content, expected: Signature) -> bool:
+    """Set mode and time of what is at `path` to the content's; return False when it is not the `expected` any more.
+
+    Raises OSError.
+    """
+    if isinstance(content, LinkContent):
+        if not is_same(look(path), expected):
+            return False
         os.utime(path, ns=(content.mtime_ns, content.mtime_ns), follow_symlinks=False)
-    elif isinstance(content, DirContent):
-        os.chmod(path, content.mode)
+        return True
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:  # by descriptor: whatever takes the name meanwhile keeps its own time, which tells it from what was here
+        if not is_same(Signature.of(os.fstat(fd)), expected):
+            return False
+        opened = f"/proc/self/fd/{fd}"
+        os.chmod(opened, content.mode)
+        if isinstance(content, FileContent):
+            os.utime(opened, ns=(content.mtime_ns, content.mtime_ns))
+    finally:
+        os.close(fd)
+    return True
 
 
 def remove_quietly(path: str) -> None:

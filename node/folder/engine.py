@@ -14,6 +14,7 @@ from typing import Literal
 import trio
 
 from shoal.crdt.model import FileContent, NodeId, NodeView
+from shoal.node.bulkhead import bulkhead
 from shoal.node.folder import disk
 from shoal.node.folder.apply import Applier, Steps
 from shoal.node.folder.disk_turns import DiskTurns
@@ -28,7 +29,7 @@ from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
 from shoal.node.folder.watch import watch
 from shoal.node.replica import Replica
-from shoal.node.store import Store, StoreFull
+from shoal.node.store import Store
 from shoal.transfer.chunking import chunk_id
 
 GROUP_FILES = 500
@@ -175,15 +176,15 @@ class FolderEngine:
     async def run(self) -> None:
         """Work until cancelled. Trouble with the folder as a whole stops it, is shown, and is tried again."""
         while True:
-            try:
+            with bulkhead(f"the folder {self.root}", self._stopped):
                 if not has_marker(self.root, self.replica.folder):
                     raise NotADirectoryError("the folder, or its marker .shoal/folder, is missing: nothing is synced")
                 await self._run_marked()
-            except (OSError, StoreFull, BaseExceptionGroup) as raised:
-                error = _folder_trouble(raised)
-                self._set("stopped", str(getattr(error, "strerror", None) or error))
-                self.on_event("folder-stopped", self._reason)
-                await trio.sleep(RETRY)
+            await trio.sleep(RETRY)
+
+    def _stopped(self, reason: str) -> None:
+        self._set("stopped", reason)
+        self.on_event("folder-stopped", reason)
 
     async def _run_marked(self) -> None:
         await self._tidy()
@@ -369,19 +370,6 @@ class FolderEngine:
         if (status, reason) != (self._status, self._reason):
             self._status, self._reason = status, reason
             self.on_progress()
-
-
-def _folder_trouble(raised: BaseException) -> BaseException:
-    """Return the trouble with the folder that `raised` holds; raise it again when it is anything else."""
-    if not isinstance(raised, BaseExceptionGroup):
-        return raised
-    trouble, others = raised.split((OSError, StoreFull))
-    if others is not None or trouble is None:
-        raise raised
-    inner: BaseException = trouble
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    return inner
 
 
 def _wanted_size(wanted: _Wanted) -> int:

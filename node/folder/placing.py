@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -203,6 +204,8 @@ class Placer:
                 )
                 self._problems.clear(relative)
                 placed.append(view.id)
+                if result.ctime_ns == 0:
+                    look.append(relative)
             elif result is None:
                 look.append(relative)
             else:
@@ -270,19 +273,51 @@ def _take_names(ready: Sequence[tuple[_Target, OSError | None]]) -> list[Signatu
 
 
 def _take_name(target: _Target) -> Signature | None:
+    """Put the temporary in its place; return its signature there, None where another file was, which stays.
+
+    A file that was saved over it at once is seen as a change: the signature says then that it is to be read.
+    """
+    made = disk.look(target.temporary)
+    assert made is not None
     if target.replaces is None:
         disk.rename_new(target.temporary, target.path)
-        return disk.look(target.path)
-    if disk.look(target.path) != target.replaces.signature:
+    elif not _replace(target, made, target.replaces.signature):
         return None
+    found = disk.look(target.path)
+    return found if found is not None and disk.is_same(found, made) else replace(made, ctime_ns=0)
+
+
+def _replace(target: _Target, made: Signature, expected: Signature) -> bool:
+    """Replace the file that was `expected`, and keep it; return False when it is another by now, which stays."""
+    path, temporary, kept = target.path, target.temporary, target.keep_as
+    if disk.look(path) != expected:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        if not disk.is_same(disk.look(kept), expected):
+            os.rename(kept, f"{kept}-{time.time_ns()}")
     try:
-        os.link(target.path, target.keep_as, follow_symlinks=False)  # the name is never without a file
+        os.link(path, kept, follow_symlinks=False)  # before: a crash at any line leaves it under some name
     except FileExistsError:
         pass
-    except OSError:
-        os.rename(target.path, target.keep_as)
-    os.replace(target.temporary, target.path)
-    return disk.look(target.path)
+    except OSError:  # no hard links here: the name is without a file for a moment
+        os.rename(path, kept)
+        if not disk.is_same(disk.look(kept), expected):
+            disk.rename_new(kept, path)
+            return False
+        disk.rename_new(temporary, path)
+        return True
+    if not disk.exchange(temporary, path):
+        os.replace(temporary, path)
+        return True
+    if disk.is_same(disk.look(temporary), expected):
+        os.unlink(temporary)
+        return True
+    # Someone saved the file after we had looked: what they saved goes back to its name, and what came, away.
+    disk.exchange(temporary, path)
+    if not disk.is_same(disk.look(temporary), made):  # they saved it once more, over what came: that one stays
+        disk.exchange(temporary, path)
+        os.rename(temporary, f"{kept}-{time.time_ns()}")
+    return False
 
 
 def _verified(path: str, content: FileContent, key: bytes) -> set[int]:

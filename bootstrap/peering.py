@@ -16,6 +16,8 @@ from shoal.crdt.model import DeviceId
 
 ANSWERER_WAITS = 0.7  # seconds that the device with the greater id leaves the other to dial first
 
+SHORT = 2.0  # seconds; conversations that end sooner are not begun again at once
+
 
 class Peering:
     """`on_up` and `on_down` are called as trusted devices come and go; `while_up` runs while one is connected."""
@@ -85,8 +87,11 @@ class Peering:
                 await self._pause(device, ANSWERER_WAITS)
             while True:
                 if device in self._host.connected():
-                    failures = 0
+                    began = trio.current_time()
                     await self._serve(device)
+                    failures = failures + 1 if trio.current_time() - began < SHORT else 0
+                    if failures > 1:
+                        await trio.sleep(delay(failures, random.random()))
                     continue
                 addresses = self._book.addresses(device)
                 try:

@@ -17,7 +17,7 @@ from shoal.crdt.catalog import Catalog, FolderEntry, make_statement
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.errors import UserError
-from shoal.node.store import Store
+from shoal.node.store import Store, StoreFull
 
 ACCOUNT = b"account"
 
@@ -126,8 +126,8 @@ class Account:
         joined = roster.Roster.from_statements(invitation.roster, invitation.account)
         if joined.account != invitation.account or self._key.id not in joined.devices:
             raise UserError("bad-invitation", "the other device's account does not name this device", "pair again")
+        self._write(invitation)
         self._take(invitation)
-        self._save()
         self.changed()
 
     def merge(self, statements: Iterable[bytes], catalog: Iterable[bytes]) -> bool:
@@ -159,4 +159,14 @@ class Account:
         self._catalog.add(invitation.catalog)
 
     def _save(self) -> None:
-        self._store.write([("meta", ACCOUNT, self.invitation().encode())], sync=True)
+        """Write the account. Raises StoreFull; it is as it was before the change then."""
+        try:
+            self._write(self.invitation())
+        except StoreFull:
+            saved = self._store.get("meta", ACCOUNT)
+            if saved is not None:
+                self._take(Invitation.decode(saved))
+            raise
+
+    def _write(self, account: Invitation) -> None:
+        self._store.write([("meta", ACCOUNT, account.encode())], sync=True)

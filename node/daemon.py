@@ -6,6 +6,7 @@ alone: each session runs in a nursery of its own, under `Peering`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -28,16 +29,17 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.node import session
 from shoal.node.account import Account, Invitation
 from shoal.node.backup import BACKUP, FOLDERS, back_up
+from shoal.node.bulkhead import bulkhead
 from shoal.node.errors import UserError
 from shoal.node.events import EventLog
 from shoal.node.folder.marker import make_marker
-from shoal.node.folder_path import check_folder_path
+from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.pairing import Pairing
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 from shoal.node.session import Session
 from shoal.node.speeds import Speeds
-from shoal.node.store import Store
+from shoal.node.store import Store, StoreFull
 from shoal.transfer.client import Fetcher
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.messages import PROTOCOL as EXCHANGE
@@ -46,6 +48,7 @@ from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, Stream
 
 BOOK = b"addressbook"
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
+SETTLES = 10.0  # seconds after the start in which devices that are there will have connected
 NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
 
 
@@ -64,6 +67,7 @@ class Node:
         self.speeds = Speeds()
         self.started_ms = now_ms()
         self.ready = trio.Event()
+        self._settles_at = 0.0
         self.stopping = trio.Event()
         self.folders: dict[FolderId, FolderRuntime] = {}
         self.sessions: dict[DeviceId, Session] = {}
@@ -83,6 +87,7 @@ class Node:
     async def run(self, host: Host, *, mdns: bool) -> None:
         """Serve until `stopping` is set."""
         self.host = host
+        self._settles_at = trio.current_time() + SETTLES
         self.peering = Peering(host, self._book, now_ms, self._while_up)
         self.account.changed = self._account_changed
         host.handle(session.PROTOCOL, self._serve_session)
@@ -105,15 +110,20 @@ class Node:
             nursery.cancel_scope.cancel()
 
     def start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Do something beside, for as long as the node runs."""
-        self._nursery.start_soon(work, *arguments)
+        """Do something beside, for as long as the node runs; what becomes of it is nothing to the rest."""
+
+        async def contained() -> None:
+            with bulkhead(str(work), lambda reason: self.events.add("failed", reason)):
+                await work(*arguments)
+
+        self._nursery.start_soon(contained)
 
     # -- folders -----------------------------------------------------------------------------------------------------
 
     def folder_add(self, path: str, name: str | None, *, create: bool = False) -> FolderRuntime:
         """Make a folder of the account out of a directory. Raises UserError."""
         real = check_folder_path(path, [folder.path for folder in self.folders.values()], self._home, create=create)
-        entry = self.account.add_folder(name or os.path.basename(real) or "root")
+        entry = self.account.add_folder(check_folder_name(name or os.path.basename(real) or "root"))
         return self._join_folder(entry, real)
 
     async def folder_join(self, name: str, path: str) -> FolderRuntime:
@@ -165,6 +175,13 @@ class Node:
     def last_seen_ms(self, device: DeviceId) -> int:
         """Return when a device was last connected: now, while it is; 0 for never."""
         return now_ms() if device in self.sessions else self._book.seen_ms(device)
+
+    def expects(self, device: DeviceId) -> bool:
+        """Return whether a device may be about to tell what it has: it just connected, or this node just started."""
+        conversation = self.sessions.get(device)
+        if conversation is not None:
+            return not conversation.introduced
+        return device in self.host.connected() or trio.current_time() < self._settles_at
 
     # -- what sessions ask -------------------------------------------------------------------------------------------
 
@@ -309,13 +326,14 @@ class Node:
             )
 
     def _save_book(self, data: bytes) -> None:
-        self._store.write([("meta", BOOK, data)], sync=False)
+        with contextlib.suppress(StoreFull):  # addresses are heard again
+            self._store.write([("meta", BOOK, data)], sync=False)
 
     def _start_mdns(self) -> None:
         ports = [(a.split("/")[2], int(a.split("/")[4])) for a in self.host.addresses() if a.startswith("/ip4/")]
         if ports:
             self.mdns = Mdns(self.key.id, ports[0][1], self._on_found)
-            self._nursery.start_soon(self.mdns.run, [host for host, _ in ports])
+            self.start(self.mdns.run, [host for host, _ in ports])
 
     def _on_found(self, found: Found) -> None:
         self.peering.hint(found.device, found.addresses)
@@ -351,10 +369,11 @@ class Node:
                 else:
                     stream = await streams.receive()
             self.events.add("connected", f"connected to {name}", device=peer_id_text(device))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hold, device)
-                await self._converse(device, stream)
-                nursery.cancel_scope.cancel()
+            with bulkhead(f"the session with {name}", lambda reason: self._session_failed(name, reason)):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hold, device)
+                    await self._converse(device, stream)
+                    nursery.cancel_scope.cancel()
             self.events.add("disconnected", f"lost the connection to {name}", device=peer_id_text(device))
         except (trio.TooSlowError, StreamClosed):
             return
@@ -366,14 +385,15 @@ class Node:
         self.sessions[device] = conversation
         try:
             await conversation.run()
-        except BaseExceptionGroup as group:
-            _, others = group.split((StreamClosed, FrameTooLarge, Malformed))
-            if others is not None:
-                raise
+        except* (StreamClosed, FrameTooLarge, Malformed):
+            pass
         finally:
             self.sessions.pop(device, None)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await stream.reset()
+
+    def _session_failed(self, name: str, reason: str) -> None:
+        self.events.add("session-failed", f"the conversation with {name} ended: {reason}")
 
     async def _hold(self, device: DeviceId) -> None:
         async def open_stream() -> FrameStream:

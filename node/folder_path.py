@@ -10,6 +10,20 @@ from pathlib import Path
 from shoal.node.errors import UserError
 from shoal.node.folder.local import PRIVATE
 
+MAX_NAME = 200
+
+
+def check_folder_name(name: str) -> str:
+    """Return the name, if a folder can have it: people type it, and see it in a line. Raises UserError."""
+    if not name.strip() or len(name) > MAX_NAME or "/" in name or not name.isprintable():
+        raise UserError(
+            "bad-name",
+            f"{name[:MAX_NAME]!r} cannot be a folder's name",
+            f"choose one of 1 to {MAX_NAME} printable characters without '/': --name NAME",
+            status=400,
+        )
+    return name
+
 
 def check_folder_path(text: str, others: Iterable[str], home: Path, *, create: bool) -> str:
     """Return the real path of a folder to sync; with `create` it is made when it is not there. `home`: the node's own.

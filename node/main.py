@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import trio
 
 from shoal.node.errors import EXIT_STORE, UserError
 from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, split_bind, write_private
+from shoal.node.store import StoreDamaged, StoreFull
 
+UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 CHECK_SECONDS = 0.3  # of the start are for reading the store through
 
 
@@ -32,18 +35,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     home = find_home(options.home)
+    os.umask(0o077)  # what is synced has its modes set explicitly
     try:
         trio.run(_run, home, options)
-    except UserError as error:
+    except KeyboardInterrupt:
+        return 0
+    except Exception as raised:
+        error = next(filter(None, (_told(home, leaf) for leaf in _leaves(raised))), None)
+        if error is None:
+            raise
         line = error.message + (f" ({error.hint})" if error.hint else "")
         print(f"error: {line}", file=sys.stderr)
         if error.code == "store-damaged":
             with contextlib.suppress(OSError):
                 write_private(home.fault, line.encode())
         return error.exit_code
-    except KeyboardInterrupt:
-        return 0
     return 0
+
+
+def _leaves(raised: BaseException) -> Iterator[BaseException]:
+    if isinstance(raised, BaseExceptionGroup):
+        for inner in raised.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield raised
+
+
+def _told(home: Home, error: BaseException) -> UserError | None:
+    """Return what a person is told of an error that ends the node, None where it is a fault of Shoal's."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, StoreDamaged):
+        return UserError(
+            "store-damaged",
+            f"the store {home.store} is damaged: {error}; your files are untouched",
+            "shoal repair moves it aside and builds it anew from your folders and your other devices",
+            EXIT_STORE,
+        )
+    if isinstance(error, StoreFull) or (isinstance(error, OSError) and error.errno in UNUSABLE):
+        reason = "the disk is full" if isinstance(error, StoreFull) else error.strerror
+        return UserError(
+            "home-unusable",
+            f"cannot write in Shoal's home {home.path}: {reason}",
+            "it needs a disk with free space that you may write to",
+            EXIT_STORE,
+        )
+    return None
 
 
 async def _run(home: Home, options: argparse.Namespace) -> None:
@@ -52,19 +89,15 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     from shoal.node.backup import BACKUP, restore
     from shoal.node.daemon import Node, default_folder
     from shoal.node.scrub import Scrub
-    from shoal.node.store import StoreDamaged
     from shoal.node.store.rocks import open_store
 
     home.ensure()
     lock = home.hold_lock()
     bind = split_bind(options.api)
     _check_bind(*bind)
-    try:
-        store = open_store(home.store)
-        scrub = Scrub(store)
-        scrub.begin(CHECK_SECONDS)
-    except StoreDamaged as error:
-        raise _store_damaged(home, error) from error
+    store = open_store(home.store)
+    scrub = Scrub(store)
+    scrub.begin(CHECK_SECONDS)
     home.fault.unlink(missing_ok=True)
     token = secrets.token_urlsafe(32)
     write_private(home.token, token.encode())
@@ -84,30 +117,12 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
             nursery.cancel_scope.cancel()
     except ListenError as error:
         raise UserError("listen-failed", str(error), "choose another with --listen, or stop what uses it") from error
-    except StoreDamaged as error:
-        raise _store_damaged(home, error) from error
-    except BaseExceptionGroup as group:
-        damaged, _ = group.split(StoreDamaged)
-        if damaged is not None:
-            raise _store_damaged(home, damaged) from group
-        raise
     finally:
         with contextlib.suppress(OSError):
             home.api.unlink()
         with contextlib.suppress(StoreDamaged):
             store.close()
         os.close(lock)
-
-
-def _store_damaged(home: Home, error: BaseException) -> UserError:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return UserError(
-        "store-damaged",
-        f"the store {home.store} is damaged: {error}; your files are untouched",
-        "shoal repair moves it aside and builds it anew from your folders and your other devices",
-        EXIT_STORE,
-    )
 
 
 def _check_bind(host: str, port: int) -> None:

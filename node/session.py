@@ -5,7 +5,8 @@ Frames of canonical CBOR, each an array whose first element is its kind:
     ["sync", folder id, message]        a message of `crdt.antientropy` about a folder that the sender has joined
     ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
     ["left", folder id]                 the sender has the folder no more
-    ["ping"]                            nothing; sent every `PING` seconds, so silence means that the peer is gone
+    ["ping"]                            sent once the sender has told of all its folders, then every `PING` seconds, so
+                                        silence means that the peer is gone
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Session:
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
         self._heard = now()
+        self.introduced = False  # the peer has told what folders it has
         self._ended = trio.CancelScope()
 
     async def run(self) -> None:
@@ -106,6 +108,7 @@ class Session:
         self.say_hello()
         for folder in self._node.replicas():
             self.join(folder)
+        self._queue(["ping"])  # that was all
         async with trio.open_nursery() as nursery:
             self._ended = nursery.cancel_scope
             nursery.start_soon(self._send)
@@ -220,7 +223,7 @@ class Session:
                             own=self._node.replicas()[FolderId(folder)].log_id
                         )
                 case ["ping"]:
-                    pass
+                    self.introduced = True
                 case _:
                     raise codec.Malformed("not a message of this protocol")
 

@@ -24,6 +24,8 @@ from shoal.node.daemon import Node
 from shoal.node.errors import UserError
 from shoal.node.store import StoreDamaged, StoreFull
 
+MAX_BODY = 1 << 20
+
 
 class JoinPairing(BaseModel):
     """The code that another device shows."""
@@ -60,6 +62,9 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        length = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > MAX_BODY:
+            return problem(413, "too-large", f"a request's body has at most {MAX_BODY} bytes, and its length is given")
         if request.headers.get("host", "") not in hosts:
             return problem(421, "wrong-host", "this API answers only under its own address")
         origin = request.headers.get("origin")

@@ -126,6 +126,8 @@ def _failed_start(home: Home, start: int, code: int) -> UserError:
         log.seek(start)
         lines = log.read().decode(errors="replace").strip().splitlines()
     said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    if said is None and shutil.disk_usage(home.path).free < 1 << 20:  # too little for it to say so in its log
+        said = f"cannot write in Shoal's home {home.path}: the disk is full"
     if said is None:
         return UserError("start-failed", "the node could not start", f"see {home.log}", EXIT_FAILED)
     return UserError("start-failed", said, "", code if code > 0 else EXIT_FAILED)

@@ -1,7 +1,6 @@
 """The node: composes store, account, folders, network and sessions, and does what the API asks.
 
-Nothing here decides about files, metadata or bytes; this is who knows whom. A peer's fault ends that peer's tasks
-alone: each session runs in a nursery of its own, under `Peering`.
+Nothing here decides about files, metadata or bytes; this is who knows whom.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from shoal.bootstrap.pairing import PROTOCOL as PAIR
 from shoal.bootstrap.peerid import peer_id_text
 from shoal.bootstrap.peering import Peering
 from shoal.crdt.catalog import FolderEntry
-from shoal.crdt.codec import Malformed
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
-from shoal.node import session
 from shoal.node.account import Account, Invitation
 from shoal.node.backup import BACKUP, FOLDERS, back_up
 from shoal.node.bulkhead import bulkhead
+from shoal.node.conversations import Conversations
 from shoal.node.errors import UserError
 from shoal.node.events import EventLog
 from shoal.node.folder.marker import make_marker
@@ -37,6 +35,7 @@ from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.pairing import Pairing
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
+from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
@@ -44,7 +43,7 @@ from shoal.transfer.client import Fetcher
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.messages import PROTOCOL as EXCHANGE
 from shoal.transfer.server import serve
-from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
+from shoal.transfer.stream import ByteStream, FrameStream
 
 BOOK = b"addressbook"
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
@@ -70,7 +69,7 @@ class Node:
         self._settles_at = 0.0
         self.stopping = trio.Event()
         self.folders: dict[FolderId, FolderRuntime] = {}
-        self.sessions: dict[DeviceId, Session] = {}
+        self.sessions: dict[DeviceId, Session] = {}  # with each device that is connected
         self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom)
         self.host: Host
         self.peering: Peering
@@ -79,7 +78,6 @@ class Node:
         self._home = home
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self.pairing = Pairing(self)
-        self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
         self._nursery: trio.Nursery
@@ -88,9 +86,10 @@ class Node:
         """Serve until `stopping` is set."""
         self.host = host
         self._settles_at = trio.current_time() + SETTLES
-        self.peering = Peering(host, self._book, now_ms, self._while_up)
+        conversations = Conversations(self)
+        self.peering = Peering(host, self._book, now_ms, conversations.while_up)
         self.account.changed = self._account_changed
-        host.handle(session.PROTOCOL, self._serve_session)
+        host.handle(SYNC, conversations.serve)
         host.handle(EXCHANGE, self._serve_exchange)
         host.handle(PAIR, self.pairing.offers.serve)
         async with trio.open_nursery() as nursery:
@@ -338,77 +337,11 @@ class Node:
     def _on_found(self, found: Found) -> None:
         self.peering.hint(found.device, found.addresses)
 
-    async def _serve_session(self, stream: ByteStream) -> None:
-        device = DeviceId(stream.peer)
-        if not self.account.is_member(device):
-            await stream.reset()
-            return
-        with trio.move_on_after(5):
-            while device not in self._incoming:  # its stream may be quicker than the news of its connection
-                await self.peering.up.wait()
-            await self._incoming[device].send(stream)
-            return
-        await stream.reset()
-
     async def _serve_exchange(self, stream: ByteStream) -> None:
         if not self.account.is_member(DeviceId(stream.peer)):
             await stream.reset()
             return
         await serve(FrameStream(stream, EXCHANGE_FRAME), self)
-
-    async def _while_up(self, device: DeviceId) -> None:
-        """Talk to a connected device until the conversation ends."""
-        name = self.account.devices().get(device, "a device")
-        arrived, streams = trio.open_memory_channel[ByteStream](4)
-        self._incoming[device] = arrived
-        self.peering.announce_up()
-        try:
-            with trio.fail_after(20):
-                if self.key.id < device:
-                    stream = await self._open_patiently(device, session.PROTOCOL)
-                else:
-                    stream = await streams.receive()
-            self.events.add("connected", f"connected to {name}", device=peer_id_text(device))
-            with bulkhead(f"the session with {name}", lambda reason: self._session_failed(name, reason)):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._hold, device)
-                    await self._converse(device, stream)
-                    nursery.cancel_scope.cancel()
-            self.events.add("disconnected", f"lost the connection to {name}", device=peer_id_text(device))
-        except (trio.TooSlowError, StreamClosed):
-            return
-        finally:
-            self._incoming.pop(device, None)
-
-    async def _converse(self, device: DeviceId, stream: ByteStream) -> None:
-        conversation = Session(FrameStream(stream, session.MAX_FRAME), self, trio.current_time)
-        self.sessions[device] = conversation
-        try:
-            await conversation.run()
-        except* (StreamClosed, FrameTooLarge, Malformed):
-            pass
-        finally:
-            self.sessions.pop(device, None)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await stream.reset()
-
-    def _session_failed(self, name: str, reason: str) -> None:
-        self.events.add("session-failed", f"the conversation with {name} ended: {reason}")
-
-    async def _hold(self, device: DeviceId) -> None:
-        async def open_stream() -> FrameStream:
-            return FrameStream(await self.host.open(device, EXCHANGE), EXCHANGE_FRAME)
-
-        await self.fetcher.hold(device, open_stream)
-
-    async def _open_patiently(self, device: DeviceId, protocol: str) -> ByteStream:
-        while True:
-            try:
-                return await self.host.open(device, protocol)
-            except StreamClosed:
-                if device not in self.host.connected():
-                    raise
-                await trio.sleep(0.2)
 
 
 def default_folder() -> Path:

@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     home = find_home(options.home)
-    os.umask(0o077)  # what is synced has its modes set explicitly
     try:
         trio.run(_run, home, options)
     except KeyboardInterrupt:
@@ -45,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error is None:
             raise
         line = error.message + (f" ({error.hint})" if error.hint else "")
-        print(f"error: {line}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # its log may be on that disk, too
+            print(f"error: {line}", file=sys.stderr, flush=True)
         if error.code == "store-damaged":
             with contextlib.suppress(OSError):
                 write_private(home.fault, line.encode())

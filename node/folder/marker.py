@@ -9,6 +9,8 @@ import time
 from shoal.crdt.model import FolderId
 from shoal.node.folder.local import PRIVATE
 
+PART = ".part"  # temporaries, being filled
+SWAP = ".swap"  # temporaries that are changing places with the file that they replace
 KEEP_SECONDS = 30 * 24 * 3600  # how long replaced and removed files are kept
 
 
@@ -45,7 +47,10 @@ def tidy(root: str, keep: set[str]) -> tuple[set[str], list[str]]:
             path = os.path.join(temporaries, name)
             if path in keep:
                 kept.add(path)
-            elif name.endswith(".part"):
+            elif name.endswith(SWAP):  # a crash in the middle of a swap: a person's file, perhaps
+                with contextlib.suppress(OSError):
+                    os.rename(path, os.path.join(root, PRIVATE, "versions", name))
+            elif name.endswith(PART):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
     versions = os.path.join(root, PRIVATE, "versions")

@@ -21,6 +21,7 @@ from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder import disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode, Signature
+from shoal.node.folder.marker import PART, SWAP
 from shoal.node.folder.problems import Problems
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import chunk_id
@@ -69,7 +70,7 @@ class Placer:
 
     def temporary(self, view: NodeView) -> str:
         """Return the path of the temporary for this version of this node."""
-        return os.path.join(self._temporaries, f"{view.id.hex()}-{view.version.id.hex()}.part")
+        return os.path.join(self._temporaries, f"{view.id.hex()}-{view.version.id.hex()}{PART}")
 
     def kept_path(self, record: LocalNode) -> str:
         """Return where a replaced or removed file is kept."""
@@ -306,17 +307,21 @@ def _replace(target: _Target, made: Signature, expected: Signature) -> bool:
             return False
         disk.rename_new(temporary, path)
         return True
-    if not disk.exchange(temporary, path):
-        os.replace(temporary, path)
+    swap = temporary.removesuffix(PART) + SWAP  # may come to hold what nobody else has: never just removed
+    os.rename(temporary, swap)
+    if not disk.exchange(swap, path):
+        os.replace(swap, path)
         return True
-    if disk.is_same(disk.look(temporary), expected):
-        os.unlink(temporary)
+    if disk.is_same(disk.look(swap), expected):
+        os.unlink(swap)
         return True
     # Someone saved the file after we had looked: what they saved goes back to its name, and what came, away.
-    disk.exchange(temporary, path)
-    if not disk.is_same(disk.look(temporary), made):  # they saved it once more, over what came: that one stays
-        disk.exchange(temporary, path)
-        os.rename(temporary, f"{kept}-{time.time_ns()}")
+    disk.exchange(swap, path)
+    if disk.is_same(disk.look(swap), made):
+        os.unlink(swap)
+    else:  # they saved it once more, over what came: that one stays
+        disk.exchange(swap, path)
+        os.rename(swap, f"{kept}-{time.time_ns()}")
     return False
 
 

@@ -6,15 +6,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from engines import listing
-from nodes import Node, pair, wait_in_sync
+from nodes import Node, pair, small_disk, wait_in_sync
 
 pytestmark = pytest.mark.e2e
 
@@ -127,20 +124,6 @@ def test_a_damaged_store_is_named_and_repaired_without_pairing_again(nodes: tupl
     assert listing(source) == listing(target)
     assert (target / "new").exists()
     assert not list(target.glob("*conflict*"))
-
-
-@contextmanager
-def small_disk(path: Path, megabytes: int) -> Iterator[None]:
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", path], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk cannot be mounted here: it needs root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 def test_a_full_disk_is_told_and_what_fits_later_comes(nodes: tuple[Node, Node], tmp_path: Path) -> None:

@@ -102,3 +102,20 @@ def test_folders_are_joined_at_paths_of_ones_own_and_left_with_their_files(
     wait_in_sync(one, other)
     assert {(tmp_path / place / "file").read_text() for place in ("here", "elsewhere")} <= {"kept", "changed"}
     assert "changed" in {path.read_text() for path in (tmp_path / "elsewhere").glob("file*")}
+
+
+def test_status_wait_right_after_a_start_waits_for_what_the_others_have(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    one, other = nodes
+    (tmp_path / "here").mkdir()
+    pair(one, other)
+    one.run("folder", "add", str(tmp_path / "here"), "--name", "Papers")
+    other.run("folder", "join", "Papers", str(tmp_path / "there"))
+    wait_in_sync(one, other)
+    other.down()
+    (tmp_path / "here" / "file").write_text("meanwhile")
+    one.run("scan")
+    other.up()
+    other.run("status", "--wait", "--timeout", "30")
+    assert (tmp_path / "there" / "file").read_text() == "meanwhile"

@@ -124,3 +124,11 @@ async def test_a_save_before_a_file_is_renamed_goes_with_it_or_stays_but_is_not_
     interrupt(monkeypatch, disk, "rename_new", lambda: save(path, "mine"))
     await change(pair, lambda path: path.rename(path.with_name("g")))
     assert "mine" in texts(pair[0].root)
+
+
+async def test_what_a_crash_leaves_in_the_middle_of_a_swap_is_kept(pair: tuple[Device, Device]) -> None:
+    _, other = pair
+    (other.root / ".shoal" / "tmp" / "0-1.swap").write_text("mine")
+    async with running(other):
+        await settle(other)
+    assert "mine" in kept(other.root)

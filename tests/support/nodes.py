@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 SHOAL = [sys.executable, "-m", "shoal.node.cli.main"]
 
@@ -94,3 +97,18 @@ def wait_in_sync(*nodes: Node, timeout: int = 60) -> None:
         node.run("scan")
     for node in nodes:
         node.run("status", "--wait", "--timeout", str(timeout), timeout=timeout + 30)
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, megabytes: int) -> Iterator[None]:
+    """Mount a disk of that size at `path`."""
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", path], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here: it needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)

@@ -1,0 +1,97 @@
+"""The conversations with connected devices: one stream each, opened by the device with the smaller id.
+
+A peer's fault ends that peer's conversation alone, which `Peering` begins anew later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from shoal.bootstrap.peerid import peer_id_text
+from shoal.crdt.codec import Malformed
+from shoal.crdt.model import DeviceId
+from shoal.node.bulkhead import bulkhead
+from shoal.node.session import MAX_FRAME, PROTOCOL, Session
+from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
+from shoal.transfer.messages import PROTOCOL as EXCHANGE
+from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
+
+if TYPE_CHECKING:
+    from shoal.node.daemon import Node
+
+
+class Conversations:
+    """Begins and ends the sessions of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
+
+    async def serve(self, stream: ByteStream) -> None:
+        """Take a stream that a device opened to converse."""
+        device = DeviceId(stream.peer)
+        if not self._node.account.is_member(device):
+            await stream.reset()
+            return
+        with trio.move_on_after(5):
+            while device not in self._incoming:  # its stream may be quicker than the news of its connection
+                await self._node.peering.up.wait()
+            await self._incoming[device].send(stream)
+            return
+        await stream.reset()
+
+    async def while_up(self, device: DeviceId) -> None:
+        """Talk to a connected device until the conversation ends."""
+        name = self._node.account.devices().get(device, "a device")
+        arrived, streams = trio.open_memory_channel[ByteStream](4)
+        self._incoming[device] = arrived
+        self._node.peering.announce_up()
+        try:
+            with trio.fail_after(20):
+                if self._node.key.id < device:
+                    stream = await self._open_patiently(device, PROTOCOL)
+                else:
+                    stream = await streams.receive()
+            self._node.events.add("connected", f"connected to {name}", device=peer_id_text(device))
+            with bulkhead(f"the session with {name}", lambda reason: self._session_failed(name, reason)):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hold, device)
+                    await self._converse(device, stream)
+                    nursery.cancel_scope.cancel()
+            self._node.events.add("disconnected", f"lost the connection to {name}", device=peer_id_text(device))
+        except (trio.TooSlowError, StreamClosed):
+            return
+        finally:
+            self._incoming.pop(device, None)
+
+    async def _converse(self, device: DeviceId, stream: ByteStream) -> None:
+        conversation = Session(FrameStream(stream, MAX_FRAME), self._node, trio.current_time)
+        self._node.sessions[device] = conversation
+        try:
+            await conversation.run()
+        except* (StreamClosed, FrameTooLarge, Malformed):
+            pass
+        finally:
+            self._node.sessions.pop(device, None)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await stream.reset()
+
+    def _session_failed(self, name: str, reason: str) -> None:
+        self._node.events.add("session-failed", f"the conversation with {name} ended: {reason}")
+
+    async def _hold(self, device: DeviceId) -> None:
+        async def open_stream() -> FrameStream:
+            return FrameStream(await self._node.host.open(device, EXCHANGE), EXCHANGE_FRAME)
+
+        await self._node.fetcher.hold(device, open_stream)
+
+    async def _open_patiently(self, device: DeviceId, protocol: str) -> ByteStream:
+        while True:
+            try:
+                return await self._node.host.open(device, protocol)
+            except StreamClosed:
+                if device not in self._node.host.connected():
+                    raise
+                await trio.sleep(0.2)

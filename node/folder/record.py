@@ -82,7 +82,7 @@ class Recorder:
             assert seen.signature is not None
             node = self._index.by_inode(seen.signature.device, seen.signature.inode)
             record = self._index.get(node) if node is not None else None
-            if record is None or record.id in taken:
+            if record is None or record.id in taken or not self._can_move(record):
                 continue
             is_dir = kind_of(seen.signature) == "dir"
             same = is_dir or (
@@ -100,6 +100,10 @@ class Recorder:
                 moves[seen.path] = record
                 taken.add(record.id)
         return moves
+
+    def _can_move(self, record: LocalNode) -> bool:
+        """A conflict copy whose conflict was settled meanwhile is nothing that the document could move."""
+        return record.copy_of is None or self._replica.view(record.id) is not None
 
     @staticmethod
     def _taken_names(findings: Findings, moved: dict[str, LocalNode]) -> list[tuple[NodeId, Seen]]:

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import trio
 from engines import Device, join, listing, part, running, settle
 
@@ -142,3 +143,38 @@ async def test_a_long_chain_of_renames_arrives(pair: tuple[Device, Device]) -> N
         assert (other.root / "700").read_text() == "699"
         assert other.fetched < 10_000
         assert listing(one.root) == listing(other.root)
+
+
+@pytest.mark.parametrize("act", ["rename", "edit", "replace"])
+async def test_work_on_a_copy_after_the_conflict_was_settled_elsewhere_is_not_lost(
+    pair: tuple[Device, Device], act: str
+) -> None:
+    one, other = pair
+    (one.root / "f").write_text("base")
+    async with running(one, other):
+        await settle(one, other)
+        part(one, other)
+        (one.root / "f").write_text("from one")
+        (other.root / "f").write_text("from the other")
+        await trio.sleep(0.6)
+        join(one, other)
+        await settle(one, other)
+    (copy,) = one.root.glob("f (conflict *")
+    text = copy.read_text()
+    async with running(other):
+        (other.root / copy.name).unlink()
+        await trio.sleep(0.6)
+    assert one.replica.dirty.count == 1
+    if act == "rename":
+        copy.rename(one.root / "kept")
+    else:
+        text = "worked on"
+        if act == "replace":
+            copy.unlink()
+        copy.write_text(text)
+    one, other = Device(1, one.root, one.store), Device(2, other.root, other.store)
+    join(one, other)
+    async with running(one, other):
+        await settle(one, other)
+    assert text in {path.read_text() for path in other.root.iterdir() if path.is_file()}
+    assert listing(one.root) == listing(other.root)

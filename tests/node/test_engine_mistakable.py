@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from engines import Device, join, listing, part, running, settle
+from engines import Device, conflict, join, listing, part, running, settle
 
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.problems import Problems
@@ -59,15 +59,8 @@ async def test_what_is_in_another_folder_of_the_same_name_is_found_once(
 
 async def test_a_file_that_has_the_name_of_a_conflict_copy_stands_beside_the_copy(pair: tuple[Device, Device]) -> None:
     one, other = pair
-    (one.root / "f").write_text("base")
     async with running(one, other):
-        await settle(one, other)
-        part(one, other)
-        (one.root / "f").write_text("from one")
-        (other.root / "f").write_text("from the other")
-        await trio.sleep(0.6)
-        join(one, other)
-        await settle(one, other)
+        await conflict(one, other)
         (copy,) = one.root.glob("f (conflict *")
         name, saved = copy.name, copy.read_text()
         part(one, other)
@@ -86,15 +79,8 @@ async def test_both_having_the_same_file_named_like_a_copy_that_is_to_be_shown_s
     pair: tuple[Device, Device], tmp_path: Path
 ) -> None:
     one, other = pair
-    (one.root / "f").write_text("base")
     async with running(one, other):
-        await settle(one, other)
-        part(one, other)
-        (one.root / "f").write_text("from one")
-        (other.root / "f").write_text("from the other")
-        await trio.sleep(0.6)
-        join(one, other)
-        await settle(one, other)
+        await conflict(one, other)
     # Both start over, as after a repair: what was a copy is a file like any other now, on both.
     again = Device(1, one.root), Device(2, other.root)
     (again[0].root / "f").write_text("edited while it was down")
@@ -150,15 +136,8 @@ async def test_work_on_a_copy_after_the_conflict_was_settled_elsewhere_is_not_lo
     pair: tuple[Device, Device], act: str
 ) -> None:
     one, other = pair
-    (one.root / "f").write_text("base")
     async with running(one, other):
-        await settle(one, other)
-        part(one, other)
-        (one.root / "f").write_text("from one")
-        (other.root / "f").write_text("from the other")
-        await trio.sleep(0.6)
-        join(one, other)
-        await settle(one, other)
+        await conflict(one, other)
     (copy,) = one.root.glob("f (conflict *")
     text = copy.read_text()
     async with running(other):

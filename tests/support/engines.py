@@ -86,6 +86,18 @@ def part(*devices: Device) -> None:
         device.others = []
 
 
+async def conflict(one: Device, other: Device) -> None:
+    """Have both running devices change `f` while apart, then meet: there is a copy of it from then on."""
+    (one.root / "f").write_text("base")
+    await settle(one, other)
+    part(one, other)
+    (one.root / "f").write_text("from one")
+    (other.root / "f").write_text("from the other")
+    await trio.sleep(0.6)
+    join(one, other)
+    await settle(one, other)
+
+
 async def settle(*devices: Device, seconds: float = 20) -> None:
     """Wait until all are idle and agree. Raises AssertionError that says who is not, and why."""
     with trio.move_on_after(seconds):

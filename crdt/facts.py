@@ -16,6 +16,7 @@ import cbor2
 from shoal.crdt.model import (
     CHUNK_REF_SIZE,
     MAX_LAMPORT,
+    PERMISSIONS,
     Content,
     DeviceId,
     DirContent,
@@ -109,14 +110,14 @@ def read_content(fields: Any) -> Content | None:
         case None:
             return None
         case [0, size, mode, mtime_ns, bytes(chunks)]:
-            found = FileContent(_number(size), _number(mode) & 0o7777, _time(mtime_ns), chunks)
+            found = FileContent(_number(size), _number(mode) & PERMISSIONS, _time(mtime_ns), chunks)
             if len(chunks) % CHUNK_REF_SIZE or sum(length for _, length in found.refs()) != size:
                 raise MalformedFact("the chunks do not add up to the size")
             return found
         case [1, target, mtime_ns]:
             return LinkContent(_text(target, MAX_TARGET), _time(mtime_ns))
         case [2, mode]:
-            return DirContent(_number(mode) & 0o7777)
+            return DirContent(_number(mode) & PERMISSIONS)
     raise MalformedFact("unknown kind of content")
 
 

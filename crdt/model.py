@@ -22,6 +22,7 @@ ROOT = NodeId(bytes(16))
 RESERVED = frozenset({ROOT, NodeId(b"\xff" * 16), NodeId(b"\xfe" * 16)})  # ids that no node has
 MAX_LAMPORT = (1 << 62) - 1  # where the clock stands still: from there, ids decide what comes first
 CHUNK_REF_SIZE = 36
+PERMISSIONS = 0o777  # of a mode; setuid, setgid and sticky bits are each device's own matter
 
 Kind = Literal["file", "dir"]  # a symbolic link is a "file" node whose content is a LinkContent
 
@@ -31,7 +32,7 @@ class FileContent:
     """A regular file. `chunks` packs, in file order, 36 bytes a chunk: id (32) and length (4, big-endian)."""
 
     size: int
-    mode: int  # permission bits, st_mode & 0o7777
+    mode: int  # st_mode & PERMISSIONS
     mtime_ns: int
     chunks: bytes
 

@@ -212,9 +212,10 @@ class Session:
                 case ["sync", bytes(folder), bytes(message)]:
                     await self._on_sync(FolderId(folder), message)
                 case ["need", bytes(folder), int(files), int(size)]:
-                    progress = self._progress(FolderId(folder))
-                    progress.files, progress.bytes = files, size
-                    self._node.on_peer_news(self.device, FolderId(folder))
+                    if FolderId(folder) in self._node.account.folders():
+                        progress = self._progress(FolderId(folder))
+                        progress.files, progress.bytes = max(0, files), max(0, size)
+                        self._node.on_peer_news(self.device, FolderId(folder))
                 case ["left", bytes(folder)]:
                     self.progress.pop(FolderId(folder), None)
                     self._machines.pop(FolderId(folder), None)

@@ -144,16 +144,13 @@ class Applier:
             return False
         full = os.path.join(self._root, path)
         self._check_folder(os.path.dirname(path))
+        content = view.version.content if isinstance(view.version.content, DirContent) else DirContent(0o755)
         try:
             with disk.writable(os.path.dirname(full)):
-                os.mkdir(full)
+                signature = disk.make_folder(full, content.mode)
         except FileExistsError:
             steps.look.append(path)  # something that nobody has seen yet
             return False
-        content = view.version.content if isinstance(view.version.content, DirContent) else DirContent(0o755)
-        os.chmod(full, content.mode)
-        signature = disk.look(full)
-        assert signature is not None
         self._index.put(
             LocalNode(view.id, view.parent, view.name, "dir", view.version.id, content, signature, view.copy_of)
         )

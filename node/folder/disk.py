@@ -14,7 +14,7 @@ import stat as modes
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from shoal.crdt.model import Content, DirContent, FileContent, LinkContent
+from shoal.crdt.model import PERMISSIONS, Content, DirContent, FileContent, LinkContent
 from shoal.node.folder.local import Signature
 from shoal.transfer.chunking import FileChanged, chunk_file
 
@@ -87,7 +87,7 @@ def kind_of(signature: Signature) -> str:
 
 def read_content(path: str, key: bytes, expected: Signature) -> Content:
     """Read what is at `path` as content. Raises FileChanged when it is not what was `expected`, OSError."""
-    mode = modes.S_IMODE(expected.mode)
+    mode = expected.mode & PERMISSIONS
     match kind_of(expected):
         case "dir":
             return DirContent(mode)
@@ -215,6 +215,17 @@ def writable(*directories: str) -> Iterator[None]:
             os.close(fd)
 
 
+def make_folder(path: str, mode: int) -> Signature:
+    """Make a folder; a setgid bit that it inherits stays. Raises OSError."""
+    os.mkdir(path)
+    os.chmod(path, _special(Signature.of(os.lstat(path))) | mode)
+    return Signature.of(os.lstat(path))
+
+
+def _special(signature: Signature) -> int:
+    return modes.S_IMODE(signature.mode) & ~PERMISSIONS
+
+
 def set_meta(path: str, content: Content, expected: Signature) -> bool:
     """Set mode and time of what is at `path` to the content's; return False when it is not the `expected` any more.
 
@@ -227,10 +238,11 @@ def set_meta(path: str, content: Content, expected: Signature) -> bool:
         return True
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:  # by descriptor: whatever takes the name meanwhile keeps its own time, which tells it from what was here
-        if not is_same(Signature.of(os.fstat(fd)), expected):
+        found = Signature.of(os.fstat(fd))
+        if not is_same(found, expected):
             return False
         opened = f"/proc/self/fd/{fd}"
-        os.chmod(opened, content.mode)
+        os.chmod(opened, _special(found) | content.mode)
         if isinstance(content, FileContent):
             os.utime(opened, ns=(content.mtime_ns, content.mtime_ns))
     finally:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from shoal.crdt.model import DirContent, FileContent
 from shoal.node.folder import disk
+from shoal.node.folder.local import Signature
 
 
 def mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
+    return path.stat().st_mode & 0o7777
 
 
 def test_a_read_only_folder_is_written_and_is_read_only_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +65,29 @@ def test_reading_follows_no_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         disk.write_piece(str(tmp_path / "link"), 0, b"x")
     assert (tmp_path / "secret").read_text() == "secret"
+
+
+def test_setuid_and_setgid_bits_are_neither_read_nor_cleared(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o2755)
+    signature = Signature.of(folder.lstat())
+    assert disk.read_content(str(folder), b"", signature) == DirContent(0o755)
+    assert disk.set_meta(str(folder), DirContent(0o700), signature)
+    assert mode(folder) == 0o2700
+
+
+def test_setting_time_and_mode_is_refused_where_another_file_has_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("one")
+    signature = Signature.of(path.lstat())
+    path.write_text("another")
+    assert not disk.set_meta(str(path), FileContent(3, 0o600, 5, b""), signature)
+    assert mode(path) == 0o644
+
+
+def test_two_names_swap_what_they_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    assert disk.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("b", "a")

@@ -32,6 +32,7 @@ from shoal.node.errors import UserError
 from shoal.node.events import EventLog
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
+from shoal.node.instance import is_copy, mark_own
 from shoal.node.pairing import Pairing
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
@@ -102,6 +103,11 @@ class Node:
                 entry = self.account.folders().get(FolderId(folder))
                 if entry is not None:
                     self._start_folder(entry, path)
+            if is_copy(self._store, self._home):
+                for runtime in self.folders.values():
+                    runtime.replica.begin_anew()
+                self.events.add("restored", "this device's home is a copy: what it lacks is fetched from the others")
+            mark_own(self._store, self._home)
             self._account_changed()
             self.events.add("started", f"listening on {', '.join(host.addresses())}")
             self.ready.set()

@@ -176,6 +176,11 @@ class Replica:
             self.changed()
         return refusal
 
+    def begin_anew(self) -> None:
+        """Write a log of its own from here on: this store is a copy, and its log may have gone on elsewhere."""
+        with self._atomic():
+            self._begin_incarnation()
+
     def on_own_log_diverged(self, log_id: LogId) -> bool:
         """A peer holds of the log we write what we do not: our store is an old copy, perhaps with changes of its own.
 

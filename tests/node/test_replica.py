@@ -136,3 +136,21 @@ def test_the_same_store_meeting_a_peer_that_is_behind_goes_on_with_its_log() -> 
     exchange(first, peer)
     assert first.log_id == log
     assert names(first) == names(peer)
+
+
+def test_a_copy_that_begins_anew_splits_nothing_even_if_it_meets_a_peer_that_was_behind_first() -> None:
+    store, peer, behind = MemoryStore(), replica(2, MemoryStore()), replica(3, MemoryStore())
+    first = replica(1, store)
+    first.commit([Create(ROOT, "old", "file", link("1"))])
+    exchange(first, peer)
+    exchange(first, behind)
+    saved = copy.deepcopy(store)
+    first.commit([Create(ROOT, "lost", "file", link("2"))])
+    exchange(first, peer)
+    restored = replica(1, saved)
+    restored.begin_anew()
+    restored.commit([Create(ROOT, "new", "file", link("3"))])
+    exchange(restored, behind)
+    exchange(restored, peer)
+    exchange(behind, peer)
+    assert names(restored) == names(peer) == names(behind) == {"old": "1", "lost": "2", "new": "3"}

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error is None:
             raise
         line = error.message + (f" ({error.hint})" if error.hint else "")
-        with contextlib.suppress(OSError):  # its log may be on that disk, too
-            print(f"error: {line}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # its log may be on that disk, too; nothing is to wait in a buffer then
+            os.write(2, f"error: {line}\n".encode(errors="replace"))
         if error.code == "store-damaged":
             with contextlib.suppress(OSError):
                 write_private(home.fault, line.encode())

@@ -94,10 +94,10 @@ def test_a_fact_from_beyond_the_end_of_the_clock_is_refused() -> None:
         decode_fact(encode_fact(fact))
 
 
-def test_a_tree_of_five_thousand_levels_is_taken(tree: Tree, author: Author) -> None:
+def test_a_tree_of_two_thousand_levels_is_taken(tree: Tree, author: Author) -> None:
     parent = ROOT
     nodes = []
-    for _ in range(5000):
+    for _ in range(2000):
         parent, facts = author.create(tree, parent, "d", "dir", DirContent(0o755))
         nodes.append(parent)
         tree.apply(facts)

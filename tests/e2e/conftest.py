@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nodes import Node
+from nodes import Node, running
 
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
     one, other = Node(tmp_path / "one"), Node(tmp_path / "other")
-    try:
-        one.up()
-        other.up()
+    with running(one, other):
         yield one, other
-    finally:
-        one.down()
-        other.down()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nodes import Node, pair, small_disk, wait_in_sync
+from nodes import Node, pair, running, small_disk, wait_in_sync
 
 pytestmark = pytest.mark.e2e
 
@@ -37,9 +37,7 @@ def test_a_node_whose_home_gets_full_goes_on_when_there_is_space_again(tmp_path:
         one, other = Node(tmp_path / "disk" / "one"), Node(tmp_path / "other")
         source, target = tmp_path / "source", tmp_path / "target"
         source.mkdir()
-        try:
-            one.up()
-            other.up()
+        with running(one, other):
             pair(one, other)
             one.run("folder", "add", str(source), "--name", "things")
             other.run("folder", "join", "things", str(target))
@@ -54,6 +52,3 @@ def test_a_node_whose_home_gets_full_goes_on_when_there_is_space_again(tmp_path:
             wait_in_sync(one, other, timeout=90)
             assert sorted(p.name for p in source.iterdir()) == sorted(p.name for p in target.iterdir())
             assert len(list(source.iterdir())) == 101
-        finally:
-            one.down()
-            other.down()

@@ -30,6 +30,8 @@ from shoal.node.bulkhead import bulkhead
 from shoal.node.conversations import Conversations
 from shoal.node.errors import UserError
 from shoal.node.events import EventLog
+from shoal.node.folder.disk import Disk
+from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.instance import is_copy, mark_own
@@ -282,7 +284,7 @@ class Node:
 
     def _join_folder(self, entry: FolderEntry, path: str) -> FolderRuntime:
         try:
-            make_marker(path, entry.id)
+            make_marker(Disk(Linux()), path, entry.id)
         except OSError as error:
             raise UserError(
                 "folder-not-writable", f"cannot write in {path}: {error.strerror}", "check its owner and permissions"

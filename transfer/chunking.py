@@ -6,7 +6,7 @@ BLAKE3 keyed with the folder's content key over the plain bytes. Packed referenc
 
 from __future__ import annotations
 
-import os
+from typing import Protocol
 
 import blake3
 from pyfastcdc import FastCDC
@@ -33,29 +33,37 @@ def pack_refs(refs: list[tuple[bytes, int]]) -> bytes:
     return b"".join(identity + length.to_bytes(4) for identity, length in refs)
 
 
-def chunk_file(fd: int, key: bytes) -> bytes:
+class Source(Protocol):
+    """An open file to be cut."""
+
+    def mark(self) -> tuple[int, int, int]:
+        """Return size, and the times of change of content and of the file as such."""
+        ...
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill the view; return how many bytes there were."""
+        ...
+
+
+def chunk_file(file: Source, key: bytes) -> bytes:
     """Return the packed references of an open file's content. Raises FileChanged, OSError. Runs without the GIL for
     most of its time, so it belongs in a thread; memory is the page cache's."""
-    before = os.fstat(fd)
-    refs = _refs(fd, before.st_size, key)
-    after = os.fstat(fd)
-    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-    ):
+    before = file.mark()
+    refs = _refs(file, before[0], key)
+    if file.mark() != before:
         raise FileChanged("the file changed while it was read")
     return refs
 
 
-def _refs(fd: int, size: int, key: bytes) -> bytes:
+def _refs(file: Source, size: int, key: bytes) -> bytes:
     if size == 0:
         return b""
     if size < MIN_CHUNK:
-        data = os.pread(fd, size, 0)
-        if len(data) != size:
-            raise FileChanged("the file shrank while it was read")
-        return pack_refs([(chunk_id(key, data), size)])
+        data = bytearray(size)
+        with memoryview(data) as view:
+            if file.read_into(view, 0) != size:
+                raise FileChanged("the file shrank while it was read")
+            return pack_refs([(chunk_id(key, view), size)])
     refs: list[tuple[bytes, int]] = []
     # Read in windows, not mapped: a mapped file that another process truncates would end this one with SIGBUS.
     at = 0
@@ -63,9 +71,8 @@ def _refs(fd: int, size: int, key: bytes) -> bytes:
     held = 0
     while at < size:
         with memoryview(window) as view:
-            got = (
-                os.preadv(fd, [view[held : min(WINDOW, held + size - at - held)]], at + held) if at + held < size else 0
-            )
+            wanted = view[held : min(WINDOW, size - at)]
+            got = file.read_into(wanted, at + held) if wanted else 0
         held += got
         if held < min(WINDOW, size - at):
             if got == 0:

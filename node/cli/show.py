@@ -19,8 +19,12 @@ def size(count: int) -> str:
 def _state(item: dict[str, Any]) -> str:
     if item["in_sync"]:
         return "in sync"
-    left = f"{item['needed_files']} files, {size(item['needed_bytes'])} to come"
+    left = f"{_count(item['needed_files'], 'file')}, {size(item['needed_bytes'])} to come"
     return left if item["needed_files"] else "looking"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def show_status(status: dict[str, Any]) -> None:
@@ -31,7 +35,7 @@ def show_status(status: dict[str, Any]) -> None:
 
     console = Console()
     device = status["device"]
-    console.print(f"[bold]{escape(device['name'])}[/bold], {len(status['folders'])} folders")
+    console.print(f"[bold]{escape(device['name'])}[/bold], {_count(len(status['folders']), 'folder')}")
     table = Table(box=None, pad_edge=False)
     for column in ("folder", "path", "state", "items"):
         table.add_column(column, style="bold" if column == "folder" else None, overflow="fold")

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from shoal.crdt.model import ROOT, DirContent, FileContent, LinkContent, NodeId, NodeView
-from shoal.node.folder import disk
+from shoal.node.folder.disk import Disk, is_same
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import PARKED, PARKING, LocalIndex, LocalNode, Signature
+from shoal.node.folder.local import PARKED, PARKING, LocalIndex, LocalNode
 from shoal.node.folder.placing import Placer
 from shoal.node.folder.planner import (
     MakeFolder,
@@ -34,6 +34,7 @@ from shoal.node.folder.planner import (
     refusal,
 )
 from shoal.node.folder.problems import Problems
+from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 
 STEPS_AT_ONCE = 100  # between two looks at whether anything else is to be done
@@ -67,8 +68,16 @@ class Applier:
     """The document-to-disk half of one folder."""
 
     def __init__(
-        self, root: str, index: LocalIndex, replica: Replica, placer: Placer, rules: IgnoreRules, problems: Problems
+        self,
+        disk: Disk,
+        root: str,
+        index: LocalIndex,
+        replica: Replica,
+        placer: Placer,
+        rules: IgnoreRules,
+        problems: Problems,
     ) -> None:
+        self._disk = disk
         self._root = root
         self._index = index
         self._replica = replica
@@ -146,8 +155,8 @@ class Applier:
         self._check_folder(os.path.dirname(path))
         content = view.version.content if isinstance(view.version.content, DirContent) else DirContent(0o755)
         try:
-            with disk.writable(os.path.dirname(full)):
-                signature = disk.make_folder(full, content.mode)
+            with self._disk.writable(os.path.dirname(full)):
+                signature = self._disk.make_folder(full, content.mode)
         except FileExistsError:
             steps.look.append(path)  # something that nobody has seen yet
             return False
@@ -162,18 +171,18 @@ class Applier:
         if now is None or old is None or path is None or (now.parent, now.name) != (record.parent, record.name):
             return False
         source, target = os.path.join(self._root, old), os.path.join(self._root, path)
-        if not _is_expected(disk.look(source), now):
+        if not _is_expected(self._disk.look(source), now):
             steps.look.append(old)
             return False
         self._check_folder(os.path.dirname(path))
         own = [source] if record.kind == "dir" else []  # its `..` changes
         try:
-            with disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
-                disk.rename_new(source, target)
+            with self._disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
+                self._disk.rename_new(source, target)
         except FileExistsError:
             steps.look.append(path)
             return False
-        disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
+        self._disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
         moved = replace(now, parent=view.parent, name=view.name, copy_of=view.copy_of)
         self._index.put(replace(moved, signature=self._signature_at(path, now, steps)))
         self._index.commit()
@@ -185,15 +194,15 @@ class Applier:
         if path is None:
             return False
         source, target = os.path.join(self._root, path), os.path.join(self._root, PARKING, record.id.hex())
-        if not _is_expected(disk.look(source), record):
+        if not _is_expected(self._disk.look(source), record):
             steps.look.append(path)
             return False
         # Recorded first: a crash right after finds it again by this record.
         parked = replace(record, parent=PARKED, name=record.id.hex())
         self._index.put(parked)
         self._index.commit(sync=True)
-        with disk.writable(os.path.dirname(source), *([source] if record.kind == "dir" else [])):
-            disk.rename_new(source, target)
+        with self._disk.writable(os.path.dirname(source), *([source] if record.kind == "dir" else [])):
+            self._disk.rename_new(source, target)
         self._index.put(replace(parked, signature=self._signature_at(PARKING + record.id.hex(), record, steps)))
         return True
 
@@ -202,7 +211,7 @@ class Applier:
         if path is None:
             return self._index.get(record.id) is None
         full = os.path.join(self._root, path)
-        found = disk.look(full)
+        found = self._disk.look(full)
         if found is None:
             self._index.remove(record.id)
             return True
@@ -213,11 +222,11 @@ class Applier:
         if record.kind == "dir":
             return self._remove_folder(record, path, full, steps)
         kept = self._placer.kept_path(record)
-        with disk.writable(os.path.dirname(full)):
-            os.rename(full, kept)
-            if not disk.is_same(disk.look(kept), record.signature):  # someone saved it after we had looked
+        with self._disk.writable(os.path.dirname(full)):
+            self._disk.fs.rename(full, kept)
+            if not is_same(self._disk.look(kept), record.signature):  # someone saved it after we had looked
                 with contextlib.suppress(FileExistsError):
-                    disk.rename_new(kept, full)
+                    self._disk.rename_new(kept, full)
                 steps.look.append(path)
                 return False
         self._index.places.keep(os.path.basename(kept), record.content)
@@ -229,12 +238,12 @@ class Applier:
         if self._index.children(record.id):
             return False  # what was to leave it first could not
         try:
-            with disk.writable(os.path.dirname(full)):
-                os.rmdir(full)
+            with self._disk.writable(os.path.dirname(full)):
+                self._disk.fs.rmdir(full)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            unseen = [f"{path}/{name}" for name, _ in disk.list_directory(full)]
+            unseen = [f"{path}/{name}" for name, _ in self._disk.list_directory(full)]
             fresh = [inside for inside in unseen if not self._rules.ignores(inside, is_dir=False)]
             steps.look += fresh
             if not fresh:
@@ -250,11 +259,11 @@ class Applier:
         if record is None or path is None or content is None:
             return False
         full = os.path.join(self._root, path)
-        if not _is_expected(disk.look(full), record):
+        if not _is_expected(self._disk.look(full), record):
             steps.look.append(path)
             return False
         self._check_folder(os.path.dirname(path))
-        if not disk.set_meta(full, content, record.signature):
+        if not self._disk.set_meta(full, content, record.signature):
             steps.look.append(path)
             return False
         if isinstance(content, FileContent | LinkContent):
@@ -265,8 +274,8 @@ class Applier:
 
     def _signature_at(self, path: str, record: LocalNode, steps: Steps) -> Signature:
         """Return the signature of what was just changed; one that has it read, where something else is by now."""
-        found = disk.look(os.path.join(self._root, path))
-        if found is not None and disk.is_same(found, record.signature):
+        found = self._disk.look(os.path.join(self._root, path))
+        if found is not None and is_same(found, record.signature):
             return found
         steps.look.append(path)
         return replace(record.signature, ctime_ns=0)
@@ -274,7 +283,7 @@ class Applier:
     def _check_folder(self, directory: str) -> None:
         """Check that no part of the way is a link now. Raises NotADirectoryError."""
         if directory not in self._checked:
-            disk.guarded(self._root, [directory])
+            self._disk.guarded(self._root, [directory])
             self._checked.add(directory)
 
     def _free_path(self, view: NodeView) -> str | None:
@@ -300,4 +309,4 @@ class Applier:
 
 
 def _is_expected(found: Signature | None, record: LocalNode) -> bool:
-    return disk.is_same(found, record.signature) if record.kind == "dir" else found == record.signature
+    return is_same(found, record.signature) if record.kind == "dir" else found == record.signature

@@ -30,6 +30,10 @@ class DiskTurns:
         self._clock = clock
         self._slow_until = float("-inf")
 
+    async def apart(self, work: Callable[..., R], *arguments: object) -> R:
+        """Return the result of a call that may take its time."""
+        return await trio.to_thread.run_sync(work, *arguments)
+
     async def run(
         self, work: Callable[[Sequence[T]], list[R]], items: Sequence[T], size_of: Callable[[T], int] | None = None
     ) -> list[R]:
@@ -38,7 +42,7 @@ class DiskTurns:
         at = 0
         while at < len(items):
             if self._clock() < self._slow_until:
-                return results + await trio.to_thread.run_sync(work, items[at:])
+                return results + await self.apart(work, items[at:])
             end, size = at, 0
             while end < len(items) and end - at < TURN_ITEMS and size < TURN_BYTES:
                 size += size_of(items[end]) if size_of is not None else 0
@@ -47,7 +51,7 @@ class DiskTurns:
                 while end < len(items) and size < THREAD_BYTES and size_of is not None:
                     size += size_of(items[end])
                     end += 1
-                results += await trio.to_thread.run_sync(work, items[at:end])
+                results += await self.apart(work, items[at:end])
             else:
                 start = self._clock()
                 results += work(items[at:end])

@@ -15,10 +15,12 @@ import trio
 
 from shoal.crdt.model import FileContent, NodeId, NodeView
 from shoal.node.bulkhead import bulkhead
-from shoal.node.folder import disk
 from shoal.node.folder.apply import Applier, Steps
+from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.ignore import RULES, IgnoreRules
+from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, tidy
 from shoal.node.folder.patience import RETRY, Patience
@@ -27,7 +29,7 @@ from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
-from shoal.node.folder.watch import watch
+from shoal.node.folder.watch import Watch, watch
 from shoal.node.replica import Replica
 from shoal.node.store import Store
 from shoal.transfer.chunking import chunk_id
@@ -70,22 +72,27 @@ class FolderEngine:
         fetch: Fetch,
         now_ms: Callable[[], int],
         *,
-        watching: bool = True,
+        fs: FileSystem | None = None,
+        turns: DiskTurns | None = None,
+        watch: Watch = watch,
     ) -> None:
-        self.root = os.path.realpath(root)
+        self._disk = Disk(fs or Linux())
+        self._now_ms = now_ms
+        self.root = self._disk.fs.real_path(root)
         self.replica = replica
         self.index = LocalIndex(store, replica.folder)
         self.on_progress: Callable[[], None] = lambda: None
         self.on_event: Callable[[str, str], None] = lambda kind, text: None
-        self._watching = watching
+        self._watch = watch
         self._problems = Problems(now_ms)
-        self._rules = IgnoreRules(self.root)
-        self._turns = DiskTurns()
+        self._rules = IgnoreRules(self._disk, self.root)
+        self._turns = turns or DiskTurns()
         self._busy: set[NodeId] = set()  # being placed; changed in place, the scanner reads it
-        self._placer = Placer(self.root, self.index, replica, fetch, self._problems, self._turns)
-        self._scanner = Scanner(self.root, self.index, replica, self._rules, self._problems, self._busy)
-        self._recorder = Recorder(self.root, self.index, replica, self._problems, self._turns)
-        self._applier = Applier(self.root, self.index, replica, self._placer, self._rules, self._problems)
+        ways = self._disk, self._turns, self.root, self.index, replica
+        self._placer = Placer(*ways, fetch, self._problems)
+        self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
+        self._recorder = Recorder(*ways, self._problems)
+        self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
         self._status: Status = "starting"
         self._reason = ""
         self._paths: set[str] = set()
@@ -169,7 +176,7 @@ class FolderEngine:
         return [data for data, _ in read]
 
     def _read_wanted(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
-        return [_read_chunk(self.replica.content_key, *want) for want in wanted]
+        return [_read_chunk(self._disk, self.replica.content_key, *want) for want in wanted]
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -177,7 +184,7 @@ class FolderEngine:
         """Work until cancelled. Trouble with the folder as a whole stops it, is shown, and is tried again."""
         while True:
             with bulkhead(f"the folder {self.root}", self._stopped):
-                if not has_marker(self.root, self.replica.folder):
+                if not has_marker(self._disk, self.root, self.replica.folder):
                     raise NotADirectoryError("the folder, or its marker .shoal/folder, is missing: nothing is synced")
                 await self._run_marked()
             await trio.sleep(RETRY)
@@ -192,9 +199,8 @@ class FolderEngine:
         self._busy.clear()
         self._busy_bytes = self._groups = 0
         async with trio.open_nursery() as nursery:
-            if self._watching:
-                nursery.start_soon(watch, self.root, self._saw, self.scan_soon)
-                await trio.sleep(0.01)  # the watch comes before the first scan, so nothing falls between
+            nursery.start_soon(self._watch, self.root, self._saw, self.scan_soon)
+            await trio.sleep(0.01)  # the watch comes before the first scan, so nothing falls between
             next_scan = trio.current_time() + RESCAN
             try:
                 while True:
@@ -211,7 +217,7 @@ class FolderEngine:
                         self._set("held" if self._held is not None else "idle", "")
                         with trio.move_on_at(min(next_scan, self._next_time())):
                             await self._awake.wait()
-                    if not has_marker(self.root, self.replica.folder):
+                    if not has_marker(self._disk, self.root, self.replica.folder):
                         raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
             finally:
                 nursery.cancel_scope.cancel()
@@ -219,7 +225,7 @@ class FolderEngine:
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
         keep = {self._placer.temporary(view) for view in views}
-        self._placer.partial, expired = await trio.to_thread.run_sync(tidy, self.root, keep)
+        self._placer.partial, expired = await self._turns.apart(tidy, self._disk, self.root, keep, self._now_ms())
         for name in expired:
             self.index.places.forget(name)
         self.index.commit()
@@ -247,7 +253,7 @@ class FolderEngine:
         if whole:
             self._set("scanning", "")
             findings = await self._scanner.look_everywhere()
-            if not has_marker(self.root, self.replica.folder):
+            if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
             self._hold_mass(findings)
         else:
@@ -377,7 +383,7 @@ def _wanted_size(wanted: _Wanted) -> int:
 
 
 def _read_chunk(
-    key: bytes, chunk: bytes, places: Sequence[tuple[str, int]], length: int
+    disk: Disk, key: bytes, chunk: bytes, places: Sequence[tuple[str, int]], length: int
 ) -> tuple[bytes | None, list[str]]:
     """Return the chunk from the first place that has it, None from none; and the paths that did not."""
     damaged: list[str] = []

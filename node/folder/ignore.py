@@ -6,6 +6,7 @@ import os
 
 import pathspec
 
+from shoal.node.folder.disk import Disk
 from shoal.node.folder.local import PRIVATE
 
 RULES = ".shoalignore"
@@ -14,7 +15,8 @@ RULES = ".shoalignore"
 class IgnoreRules:
     """The rules as they stood when last read. The rules file itself is synced."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, disk: Disk, root: str) -> None:
+        self._disk = disk
         self._path = os.path.join(root, RULES)
         self._mark: tuple[int, int] | None = None
         self._spec: pathspec.GitIgnoreSpec | None = None
@@ -23,12 +25,11 @@ class IgnoreRules:
     def refresh(self) -> None:
         """Read the file again if it changed. An unreadable one leaves the rules as they were."""
         try:
-            stat = os.stat(self._path)
-            if self._mark == (stat.st_mtime_ns, stat.st_size):
+            found = self._disk.fs.lstat(self._path)
+            if self._mark == (found.mtime_ns, found.size):
                 return
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                self._spec = pathspec.GitIgnoreSpec.from_lines(file.read().splitlines())
-            self._mark = stat.st_mtime_ns, stat.st_size
+            self._spec = pathspec.GitIgnoreSpec.from_lines(self._disk.read_text(self._path).splitlines())
+            self._mark = found.mtime_ns, found.size
         except FileNotFoundError:
             self._mark, self._spec = None, None
         except (OSError, ValueError):

@@ -10,7 +10,6 @@ and those of `chunk_places`.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import cbor2
 from shoal.crdt.facts import content_fields, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
 from shoal.node.folder.chunk_places import ChunkPlaces
+from shoal.node.folder.signature import Signature
 from shoal.node.store import Staging, Store
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
@@ -30,22 +30,6 @@ MAX_DEPTH = 250  # names in a path: a path has less than 4,096 bytes on any disk
 PARKING = f"{PRIVATE}/tmp/"
 VERSIONS = f"{PRIVATE}/versions/"
 CACHED = 10_000  # decoded records
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What `lstat` said. While it is the same, the content is taken to be."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    mode: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> Signature:
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_mode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-import trio
-
 from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
-from shoal.node.folder import disk
+from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode, Signature
-from shoal.node.folder.marker import PART, SWAP
+from shoal.node.folder.install import Installer, Target
+from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
+from shoal.node.folder.marker import PART
 from shoal.node.folder.problems import Problems
+from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import chunk_id
 
@@ -42,21 +40,21 @@ class Outcome:
     failed: tuple[NodeId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    view: NodeView
-    temporary: str
-    path: str  # absolute
-    replaces: LocalNode | None
-    keep_as: str  # absolute; where what it replaces is kept
-
-
 class Placer:
     """Puts files of one folder in place."""
 
     def __init__(
-        self, root: str, index: LocalIndex, replica: Replica, fetch: Fetch, problems: Problems, turns: DiskTurns
+        self,
+        disk: Disk,
+        turns: DiskTurns,
+        root: str,
+        index: LocalIndex,
+        replica: Replica,
+        fetch: Fetch,
+        problems: Problems,
     ) -> None:
+        self._disk = disk
+        self._installer = Installer(disk)
         self._root = root
         self._index = index
         self._replica = replica
@@ -93,7 +91,7 @@ class Placer:
             self._check_room(wanted)
             lacking = await self._fill(views, landed)
         except OSError as error:
-            await trio.to_thread.run_sync(self._drop, views)
+            await self._turns.apart(self._drop, views)
             for view in views:
                 self._problems.report(self._relative(view) or view.name, error, view.copy_of or view.id)
             return Outcome((), (), (), tuple(view.id for view in views))
@@ -104,9 +102,9 @@ class Placer:
         return replace(outcome, lacking=tuple(lacking))
 
     def _check_room(self, wanted: int) -> None:
-        usage = shutil.disk_usage(self._root)
-        if wanted and usage.free < wanted + min(RESERVE, usage.total // 100):
-            raise OSError(errno.ENOSPC, f"the disk is full: {wanted} bytes are needed, {usage.free} are free")
+        free, total = self._disk.fs.space(self._root)
+        if wanted and free < wanted + min(RESERVE, total // 100):
+            raise OSError(errno.ENOSPC, f"the disk is full: {wanted} bytes are needed, {free} are free")
 
     async def _fill(self, views: Sequence[NodeView], landed: Callable[[int], None]) -> set[NodeId]:
         """Fill the temporaries; return the nodes whose content no holder has."""
@@ -122,7 +120,7 @@ class Placer:
             have: set[int] = set()
             if temporary in self.partial:
                 self.partial.discard(temporary)
-                have = await trio.to_thread.run_sync(_verified, temporary, content, key)
+                have = await self._turns.apart(_verified, self._disk, temporary, content, key)
             at = 0
             for chunk, length in content.refs():
                 if at in have:
@@ -134,13 +132,13 @@ class Placer:
                 at += length
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
-            copied = await trio.to_thread.run_sync(_copy_local, key, sources, pieces, lengths)
+            copied = await self._turns.apart(_copy_local, self._disk, key, sources, pieces, lengths)
             for found_here in copied:
                 landed(lengths[found_here] * len(pieces.pop(found_here)))
 
         async def sink(chunks: Landed) -> None:
             work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
-            await self._turns.run(_write_all, work, lambda piece: len(piece[2]))
+            await self._turns.run(self._write_all, work, lambda piece: len(piece[2]))
             for chunk, data in chunks:
                 landed(len(data) * len(pieces[chunk]))
 
@@ -159,7 +157,7 @@ class Placer:
         return found
 
     async def _finish(self, views: Sequence[NodeView]) -> Outcome:
-        targets: list[_Target] = []
+        targets: list[Target] = []
         look: list[str] = []
         directories: list[str] = []
         for view in views:
@@ -178,7 +176,7 @@ class Placer:
                 self.partial.add(self.temporary(view))
                 continue
             keep = self.kept_path(record) if record is not None else ""
-            targets.append(_Target(view, self.temporary(view), os.path.join(self._root, relative), record, keep))
+            targets.append(Target(view, self.temporary(view), os.path.join(self._root, relative), record, keep))
             directories.append(parent)
         if not targets:
             return Outcome((), (), (), ())
@@ -216,24 +214,29 @@ class Placer:
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
     async def _put_in_place(
-        self, targets: Sequence[_Target], directories: Sequence[str]
+        self, targets: Sequence[Target], directories: Sequence[str]
     ) -> list[Signature | OSError | None]:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
-        ready = await self._turns.run(_finish_temporaries, targets)
+        ready = await self._turns.run(self._installer.finish, targets)
         try:
-            await trio.to_thread.run_sync(disk.sync_file_system, self._temporaries)
-            await trio.to_thread.run_sync(disk.guarded, self._root, directories)
+            await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
+            await self._turns.apart(self._disk.guarded, self._root, directories)
         except OSError as error:
             return [error] * len(targets)
-        results = await self._turns.run(_take_names, list(zip(targets, ready, strict=True)))
+        results = await self._turns.run(self._installer.take_names, list(zip(targets, ready, strict=True)))
         touched = {os.path.dirname(target.path) for target in targets}
-        await trio.to_thread.run_sync(disk.sync_directories, touched)
+        await self._turns.apart(self._disk.sync_directories, touched)
         return results
+
+    def _write_all(self, work: Sequence[tuple[str, int, bytes | memoryview]]) -> list[None]:
+        for path, at, data in work:
+            self._disk.write_piece(path, at, data)
+        return []
 
     def _drop(self, views: Sequence[NodeView]) -> None:
         for view in views:
             with contextlib.suppress(OSError):
-                os.unlink(self.temporary(view))
+                self._disk.fs.unlink(self.temporary(view))
 
     def _relative(self, view: NodeView) -> str | None:
         parent = self._index.path(view.parent) if view.parent != ROOT else ""
@@ -242,90 +245,7 @@ class Placer:
         return f"{parent}/{view.name}" if parent else view.name
 
 
-def _finish_temporaries(targets: Sequence[_Target]) -> list[OSError | None]:
-    results: list[OSError | None] = []
-    for target in targets:
-        assert target.view.version.content is not None
-        try:
-            disk.finish_temporary(target.temporary, target.view.version.content)
-            results.append(None)
-        except OSError as error:
-            results.append(error)
-    return results
-
-
-def _take_names(ready: Sequence[tuple[_Target, OSError | None]]) -> list[Signature | OSError | None]:
-    results: list[Signature | OSError | None] = []
-    for target, trouble in ready:
-        if trouble is not None:
-            results.append(trouble)
-            continue
-        try:
-            with disk.writable(os.path.dirname(target.path)):
-                results.append(_take_name(target))
-        except FileExistsError:
-            results.append(None)
-        except OSError as error:
-            results.append(error)
-        if not isinstance(results[-1], Signature):
-            with contextlib.suppress(OSError):
-                os.unlink(target.temporary)
-    return results
-
-
-def _take_name(target: _Target) -> Signature | None:
-    """Put the temporary in its place; return its signature there, None where another file was, which stays.
-
-    A file that was saved over it at once is seen as a change: the signature says then that it is to be read.
-    """
-    made = disk.look(target.temporary)
-    assert made is not None
-    if target.replaces is None:
-        disk.rename_new(target.temporary, target.path)
-    elif not _replace(target, made, target.replaces.signature):
-        return None
-    found = disk.look(target.path)
-    return found if found is not None and disk.is_same(found, made) else replace(made, ctime_ns=0)
-
-
-def _replace(target: _Target, made: Signature, expected: Signature) -> bool:
-    """Replace the file that was `expected`, and keep it; return False when it is another by now, which stays."""
-    path, temporary, kept = target.path, target.temporary, target.keep_as
-    if disk.look(path) != expected:
-        return False
-    with contextlib.suppress(FileNotFoundError):
-        if not disk.is_same(disk.look(kept), expected):
-            os.rename(kept, f"{kept}-{time.time_ns()}")
-    try:
-        os.link(path, kept, follow_symlinks=False)  # before: a crash at any line leaves it under some name
-    except FileExistsError:
-        pass
-    except OSError:  # no hard links here: the name is without a file for a moment
-        os.rename(path, kept)
-        if not disk.is_same(disk.look(kept), expected):
-            disk.rename_new(kept, path)
-            return False
-        disk.rename_new(temporary, path)
-        return True
-    swap = temporary.removesuffix(PART) + SWAP  # may come to hold what nobody else has: never just removed
-    os.rename(temporary, swap)
-    if not disk.exchange(swap, path):
-        os.replace(swap, path)
-        return True
-    if disk.is_same(disk.look(swap), expected):
-        os.unlink(swap)
-        return True
-    # Someone saved the file after we had looked: what they saved goes back to its name, and what came, away.
-    disk.exchange(swap, path)
-    if disk.is_same(disk.look(swap), made):
-        os.unlink(swap)
-    else:  # they saved it once more, over what came: that one stays
-        disk.exchange(swap, path)
-        os.rename(swap, f"{kept}-{time.time_ns()}")
-    return False
-
-
-def _verified(path: str, content: FileContent, key: bytes) -> set[int]:
+def _verified(disk: Disk, path: str, content: FileContent, key: bytes) -> set[int]:
     """Return the offsets of a temporary's chunks that are there and right."""
     found = set()
     at = 0
@@ -338,6 +258,7 @@ def _verified(path: str, content: FileContent, key: bytes) -> set[int]:
 
 
 def _copy_local(
+    disk: Disk,
     key: bytes,
     sources: dict[bytes, list[tuple[str, int]]],
     pieces: dict[bytes, list[tuple[str, int]]],
@@ -349,13 +270,8 @@ def _copy_local(
         for path, offset in places:
             data = disk.read_piece(path, offset, lengths[chunk])
             if data is not None and chunk_id(key, data) == chunk:
-                _write_all([(target, at, data) for target, at in pieces[chunk]])
+                for target, at in pieces[chunk]:
+                    disk.write_piece(target, at, data)
                 copied.append(chunk)
                 break
     return copied
-
-
-def _write_all(work: Sequence[tuple[str, int, bytes | memoryview]]) -> list[None]:
-    for path, at, data in work:
-        disk.write_piece(path, at, data)
-    return []

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
 from shoal.crdt.tree import same_content
-from shoal.node.folder.local import MAX_DEPTH, PARKED, PRIVATE, LocalNode, Signature
+from shoal.node.folder.local import MAX_DEPTH, PARKED, PRIVATE, LocalNode
+from shoal.node.folder.signature import Signature
 
 MAX_CHAIN = 100  # nodes that are in each other's way and are settled in one go; in a longer chain, one steps aside
 

@@ -15,8 +15,7 @@ import trio
 from shoal.crdt.model import ROOT, Content, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Create, Delete, DocChange, Edit, Move
-from shoal.node.folder import disk
-from shoal.node.folder.disk import Seen, kind_of
+from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
@@ -41,7 +40,10 @@ class _Note:
 class Recorder:
     """Tells one folder's document what was found."""
 
-    def __init__(self, root: str, index: LocalIndex, replica: Replica, problems: Problems, turns: DiskTurns) -> None:
+    def __init__(
+        self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica, problems: Problems
+    ) -> None:
+        self._disk = disk
         self._root = root
         self._index = index
         self._replica = replica
@@ -94,7 +96,7 @@ class Recorder:
                 and (
                     record.id in findings.missing
                     or record.id in findings.replaced
-                    or is_gone(self._root, self._index, record.id)
+                    or is_gone(self._disk, self._root, self._index, record.id)
                 )
             ):
                 moves[seen.path] = record
@@ -148,14 +150,14 @@ class Recorder:
             assert parent is not None
             above, path = path, f"{path}/{part}" if path else part
             if self._index.child(parent, part) is None:
-                signature = disk.look(self._absolute(path))
+                signature = self._disk.look(self._absolute(path))
                 if signature is not None:
                     self._note(
                         [
                             (
                                 None,
                                 Seen(above, part, signature),
-                                disk.read_content(self._absolute(path), self._replica.content_key, signature),
+                                self._disk.read_content(self._absolute(path), self._replica.content_key, signature),
                             )
                         ]
                     )
@@ -173,7 +175,7 @@ class Recorder:
             elif isinstance(content, OSError):
                 if not isinstance(content, FileNotFoundError):
                     self._problems.report(seen.path, content)
-            elif disk.look_quietly(self._absolute(seen.path)) != seen.signature:
+            elif self._disk.look_quietly(self._absolute(seen.path)) != seen.signature:
                 busy.append(seen.path)  # replaced since it was read, perhaps by this node itself
             else:
                 self._problems.clear(seen.path)
@@ -186,7 +188,7 @@ class Recorder:
         for seen in group:
             assert seen.signature is not None
             try:
-                content = disk.read_content(self._absolute(seen.path), self._replica.content_key, seen.signature)
+                content = self._disk.read_content(self._absolute(seen.path), self._replica.content_key, seen.signature)
                 results.append(content)
             except (FileChanged, OSError) as error:
                 results.append(error)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import trio
 
 from shoal.crdt.model import ROOT, NodeId
-from shoal.node.folder import disk
-from shoal.node.folder.disk import Seen, kind_of
+from shoal.node.folder.disk import Disk, Seen, kind_of
+from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import MAX_DEPTH, PRIVATE, LocalIndex
 from shoal.node.folder.problems import Problems
+from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 
 
@@ -42,6 +43,8 @@ class Scanner:
 
     def __init__(
         self,
+        disk: Disk,
+        turns: DiskTurns,
         root: str,
         index: LocalIndex,
         replica: Replica,
@@ -50,6 +53,8 @@ class Scanner:
         busy: Set[NodeId],
     ) -> None:
         """`busy`: the nodes that are being placed now; what is seen of them is left for later."""
+        self._disk = disk
+        self._turns = turns
         self._root = root
         self._index = index
         self._replica = replica
@@ -81,7 +86,7 @@ class Scanner:
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
             # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
-            seen = Seen(directory, name, disk.look_quietly(self._absolute(path)))
+            seen = Seen(directory, name, self._disk.look_quietly(self._absolute(path)))
             self._compare(seen, self._index.child(parent, name), findings, queue, deep=False)
         while queue:
             directory, node = queue.pop()
@@ -94,9 +99,9 @@ class Scanner:
         path = self._absolute(directory)
         try:
             if len(queue) % 16 == 0:
-                names = await trio.to_thread.run_sync(disk.list_directory, path)
+                names = await self._turns.apart(self._disk.list_directory, path)
             else:
-                names = disk.list_directory(path)
+                names = self._disk.list_directory(path)
         except OSError as error:
             if directory == "":
                 raise
@@ -154,8 +159,7 @@ class Scanner:
             findings.appeared.append(seen)
             if kind == "dir":
                 findings.walked.add(path)
-                mover = self._index.by_inode(signature.device, signature.inode)
-                queue.append((path, mover if mover is not None and is_gone(self._root, self._index, mover) else None))
+                queue.append((path, self._mover(signature)))
         elif kind == "dir":
             if signature.mode != record.signature.mode or signature.inode != record.signature.inode:
                 findings.changed.append((record.id, seen))
@@ -167,6 +171,11 @@ class Scanner:
                 findings.busy.append(path)
             else:
                 findings.changed.append((record.id, seen))
+
+    def _mover(self, signature: Signature) -> NodeId | None:
+        """Return the known folder that this is, gone from where it was."""
+        node = self._index.by_inode(signature.device, signature.inode)
+        return node if node is not None and is_gone(self._disk, self._root, self._index, node) else None
 
     def _is_placing(self, seen: Seen) -> bool:
         parent = self._index.find(seen.directory) if self._busy else None
@@ -186,7 +195,7 @@ def _folders_above(path: str) -> Iterator[str]:
         yield path
 
 
-def is_gone(root: str, index: LocalIndex, node: NodeId) -> bool:
+def is_gone(disk: Disk, root: str, index: LocalIndex, node: NodeId) -> bool:
     """Return whether the node is not where it was known to be."""
     record, path = index.get(node), index.path(node)
     if record is None or path is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 import watchfiles
@@ -13,6 +13,10 @@ from shoal.node.folder.local import PRIVATE
 STEP_MS = 20  # quiet that ends a burst
 AGAIN = 0.1  # seconds before a watch that failed begins anew
 BURST_MS = 400  # a burst is reported after this time at the latest
+
+
+Watch = Callable[[str, Callable[[set[str]], None], Callable[[], None]], Awaitable[None]]
+"""What `watch` is: root, `saw`, `lost_track`."""
 
 
 async def watch(root: str, saw: Callable[[set[str]], None], lost_track: Callable[[], None]) -> None:

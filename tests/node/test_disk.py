@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from shoal.crdt.model import DirContent, FileContent
-from shoal.node.folder import disk
-from shoal.node.folder.local import Signature
+from shoal.node.folder.disk import Disk
+from shoal.node.folder.linux import Linux
+from shoal.node.folder.signature import Signature
+
+disk = Disk(Linux())
 
 
 def mode(path: Path) -> int:
@@ -89,5 +92,5 @@ def test_setting_time_and_mode_is_refused_where_another_file_has_the_name(tmp_pa
 def test_two_names_swap_what_they_name(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
-    assert disk.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert disk.fs.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
     assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("b", "a")

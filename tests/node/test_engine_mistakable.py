@@ -10,7 +10,10 @@ import pytest
 import trio
 from engines import Device, conflict, join, listing, part, running, settle
 
+from shoal.node.folder.disk import Disk
+from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
+from shoal.node.folder.linux import Linux
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Scanner
 
@@ -51,7 +54,9 @@ async def test_what_is_in_another_folder_of_the_same_name_is_found_once(
     (one.root / "d" / "in").write_text("second")
     (one.root / "d" / "fresh").write_text("fresh")
     root = str(one.root)
-    scanner = Scanner(root, one.engine.index, one.replica, IgnoreRules(root), Problems(lambda: 0), set())
+    disk = Disk(Linux())
+    rules, problems = IgnoreRules(disk, root), Problems(lambda: 0)
+    scanner = Scanner(disk, DiskTurns(), root, one.engine.index, one.replica, rules, problems, set())
     findings = await scanner.look_at(["d", "d/in", "d/fresh"])
     found = sorted(seen.path for seen in [*findings.appeared, *(seen for _, seen in findings.changed)])
     assert found == ["d", "d/fresh", "d/in"]

@@ -11,7 +11,8 @@ import pytest
 import trio
 from engines import Device, listing, running, settle
 
-from shoal.node.folder import disk
+from shoal.node.folder.disk import Disk
+from shoal.node.folder.linux import Linux
 
 
 def save(path: Path, text: str) -> None:
@@ -57,7 +58,7 @@ async def test_a_save_before_a_file_is_replaced_becomes_a_conflict(
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair[1].root / "f"
-    interrupt(monkeypatch, disk, "exchange", lambda: save(path, "mine"))
+    interrupt(monkeypatch, Linux, "exchange", lambda: save(path, "mine"))
     await change(pair, lambda path: path.write_text("theirs"))
     assert texts(pair[0].root) == {"mine", "theirs"}
 
@@ -66,7 +67,7 @@ async def test_a_second_save_while_the_first_is_put_back_stays_and_the_first_is_
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair[1].root / "f"
-    interrupt(monkeypatch, disk, "exchange", lambda: save(path, "mine"), lambda: save(path, "mine again"))
+    interrupt(monkeypatch, Linux, "exchange", lambda: save(path, "mine"), lambda: save(path, "mine again"))
     await change(pair, lambda path: path.write_text("theirs"))
     assert texts(pair[0].root) == {"mine again", "theirs"}
     assert "mine" in kept(pair[1].root)
@@ -76,15 +77,15 @@ async def test_a_save_right_after_a_file_was_replaced_is_an_edit_of_what_came(
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair[1].root / "f"
-    real = disk.exchange
+    real = Linux.exchange
 
-    def exchange(one: str, target: str) -> bool:
-        done = real(one, target)
+    def exchange(self: Linux, one: str, target: str) -> bool:
+        done = real(self, one, target)
         if target == str(path) and "theirs" in path.read_text():
             path.write_text("mine, after")
         return done
 
-    monkeypatch.setattr(disk, "exchange", exchange)
+    monkeypatch.setattr(Linux, "exchange", exchange)
     await change(pair, lambda path: path.write_text("theirs"))
     assert texts(pair[0].root) == {"mine, after"}
 
@@ -112,7 +113,7 @@ async def test_a_save_before_time_and_mode_are_set_survives(
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair[1].root / "f"
-    interrupt(monkeypatch, disk, "set_meta", lambda: save(path, "mine"))
+    interrupt(monkeypatch, Disk, "set_meta", lambda: save(path, "mine"))
     await change(pair, lambda path: path.chmod(0o600))
     assert "mine" in texts(pair[0].root)
 
@@ -121,7 +122,7 @@ async def test_a_save_before_a_file_is_renamed_goes_with_it_or_stays_but_is_not_
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair[1].root / "f"
-    interrupt(monkeypatch, disk, "rename_new", lambda: save(path, "mine"))
+    interrupt(monkeypatch, Linux, "rename_new", lambda: save(path, "mine"))
     await change(pair, lambda path: path.rename(path.with_name("g")))
     assert "mine" in texts(pair[0].root)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shoal.crdt.ids import copy_id
 from shoal.crdt.model import ROOT, DeviceId, DirContent, FactId, FileContent, NodeId, NodeView, Version
-from shoal.node.folder.local import PARKED, LocalNode, Signature
+from shoal.node.folder.local import PARKED, LocalNode
 from shoal.node.folder.planner import (
     MakeFolder,
     Note,
@@ -25,6 +25,7 @@ from shoal.node.folder.planner import (
     Wait,
     plan,
 )
+from shoal.node.folder.signature import Signature
 
 NAMES = ["a", "b", "c", "d"]
 SIGNATURE = Signature(1, 1, 1, 1, 1, 1)

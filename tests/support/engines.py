@@ -14,7 +14,9 @@ import trio
 from shoal.crdt.frontier import missing
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import FolderId
+from shoal.node.folder.disk import Disk
 from shoal.node.folder.engine import FolderEngine
+from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.replica import Replica
 from shoal.node.store import MemoryStore, Store
@@ -35,7 +37,7 @@ class Device:
         entropy = random.Random(os.urandom(8)).randbytes
         self.replica = Replica(self.store, FOLDER, b"s" * 32, key, lambda device: True, lambda: 1000, entropy)
         root.mkdir(exist_ok=True)
-        make_marker(str(root), FOLDER)
+        make_marker(Disk(Linux()), str(root), FOLDER)
         self.engine = FolderEngine(str(root), self.store, self.replica, self._fetch, lambda: 0)
         self.replica.grown = self.push
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pyfastcdc import FastCDC
 
+from shoal.node.folder.linux import Linux
 from shoal.transfer.chunking import AVERAGE_CHUNK, MAX_CHUNK, MIN_CHUNK, WINDOW, FileChanged, chunk_file, chunk_id
 
 KEY = bytes(range(32))
@@ -15,11 +16,11 @@ MIB = 1024 * 1024
 
 
 def refs_of(path: Path) -> list[tuple[bytes, int]]:
-    fd = os.open(path, os.O_RDONLY)
+    file = Linux().open(str(path), "read")
     try:
-        packed = chunk_file(fd, KEY)
+        packed = chunk_file(file, KEY)
     finally:
-        os.close(fd)
+        file.close()
     return [(packed[at : at + 32], int.from_bytes(packed[at + 32 : at + 36])) for at in range(0, len(packed), 36)]
 
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -157,17 +158,37 @@ class Tree:
 
     def _rename(self, groups: set[tuple[NodeId, str]]) -> set[NodeId]:
         changed = set()
+        for parent in {parent for parent, name in groups if MARK in name}:
+            changed |= self._owners_of_copies(parent)
+            groups = groups | self._twin_groups(parent)
         for parent, name in groups:
             twins = [r for node in self.index.named(parent, name) if (r := self.index.get(node)) is not None and r.live]
             twins.sort(key=lambda twin: (twin.kind != "dir", order(candidates(twin)[0])))
             for place, twin in enumerate(twins):
-                shown = name if place == 0 else conflict_name(name, twin.id.hex()[:12])
+                shown = name if place == 0 else self._free_name(parent, name, twin.id)
                 if shown != twin.shown:
                     self.index.put(replace(twin, shown=shown))
                     changed.add(twin.id)
-            if MARK in name:
-                changed |= self._owners_of_copies(parent)
         return changed
+
+    def _twin_groups(self, parent: NodeId) -> set[tuple[NodeId, str]]:
+        """Return the names in a folder that several live nodes have as their own."""
+        records = (self.index.get(node) for node in self.index.children(parent))
+        names = Counter(record.name for record in records if record is not None and record.live)
+        return {(parent, name) for name, count in names.items() if count > 1}
+
+    def _free_name(self, parent: NodeId, name: str, node: NodeId) -> str:
+        """Return the name that a node is shown by whose own is a twin's: one that no live sibling has as its own."""
+        length = 12
+        shown = conflict_name(name, node.hex()[:length])
+        while self._is_own_name(parent, shown):
+            length += 1
+            shown = conflict_name(name if length <= 32 else shown, node.hex()[:length])
+        return shown
+
+    def _is_own_name(self, parent: NodeId, name: str) -> bool:
+        records = (self.index.get(sibling) for sibling in self.index.named(parent, name))
+        return any(record is not None and record.live for record in records)
 
     def _below(self, node: NodeId) -> set[NodeId]:
         found: set[NodeId] = set()
@@ -217,9 +238,8 @@ class Tree:
         """Return the conflict copy of a losing head; a node that has the copy's name as its own keeps it."""
         node = copy_id(owner.id, loser.id)
         name = copy_name(owner.name, loser.time_ms, node.hex()[:8])
-        named = (self.index.get(sibling) for sibling in self.index.named(owner.parent, name))
-        if any(record is not None and record.live and record.shown == name for record in named):
-            name = conflict_name(name, node.hex()[:12])
+        if self._is_own_name(owner.parent, name):
+            name = self._free_name(owner.parent, name, node)
         return NodeView(node, owner.parent, name, "file", loser, (loser.id,), owner.location, (), owner.id)
 
     def _owners_of_copies(self, parent: NodeId) -> set[NodeId]:

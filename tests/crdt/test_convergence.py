@@ -231,3 +231,18 @@ def test_ten_thousand_files_in_one_folder_are_one_quick_batch() -> None:
     ]
     replica.write(gone)
     assert replica.tree.children(folder) == []
+
+
+def test_a_node_with_the_name_that_a_twin_would_be_shown_by_keeps_it(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    add(one, "a")
+    add(other, "a", mark=2)
+    add(other, "b", mark=3)
+    node = next(view.id for view in other.tree.children(ROOT) if view.name == "b")
+    exchange(one, other)
+    (shown,) = {view.name for view in one.tree.children(ROOT)} - {"a", "b"}
+    one.write(one.author.move(one.tree, node, ROOT, shown)[1])
+    exchange(one, other)
+    for replica in pair:
+        check_tree(replica)
+        assert replica.tree.view(node).name == shown  # type: ignore[union-attr]

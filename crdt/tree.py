@@ -47,6 +47,9 @@ def same_content(one: Content | None, other: Content | None) -> bool:
     return one == other
 
 
+REVIVED = DirContent(0o700)  # the mode of a folder that was deleted where something lives in it: its owner's alone
+
+
 class Tree:
     """The tree over an index. Cost follows what changed and the depth, not the size of the tree."""
 
@@ -224,11 +227,13 @@ class Tree:
 
     def _view(self, record: NodeRecord) -> NodeView:
         assert record.parent is not None
-        # A folder that lives only by its children shows its last state, deleted or not.
-        fit = _standing(record) or [head for head in record.heads if head.content is None]
-        winner = max(fit, key=version_order, default=None)
-        if winner is None:
-            winner = Version(FactId(bytes(12)), (), 0, DeviceId(bytes(32)), 0, None)
+        standing = _standing(record)
+        if standing:
+            winner = max(standing, key=version_order)
+        else:  # a folder that lives by its children alone: nothing that stands says its mode
+            nothing = Version(FactId(bytes(12)), (), 0, DeviceId(bytes(32)), 0, None)
+            fit = [head for head in record.heads if head.content is None]
+            winner = replace(max(fit, key=version_order, default=nothing), content=REVIVED)
         heads = tuple(sorted(head.id for head in record.heads))
         place = candidates(record)[0].id
         conflicts = tuple(self._losers(record))

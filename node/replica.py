@@ -41,7 +41,8 @@ class Refusal:
 
 
 class Replica:
-    """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew."""
+    """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew;
+    `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along."""
 
     def __init__(
         self,
@@ -57,20 +58,26 @@ class Replica:
         self.keys = FolderKeys.from_secret(secret)
         self.changed: Callable[[], None] = lambda: None
         self.grown: Callable[[], None] = lambda: None
+        self.rolled_back: Callable[[], None] = lambda: None
         self.is_on_disk: Callable[[NodeId], bool] = lambda node: False
         self._key = key
         self._is_member = is_member
         self._entropy = entropy
         self._now_ms = now_ms
-        self._staging = Staging(store)
-        self._index = StoredIndex(self._staging, folder)
+        self.staging = Staging(store)
+        self._index = StoredIndex(self.staging, folder)
         self.tree = Tree(self._index)
-        self.dirty = DirtyNodes(self._staging, folder)
+        self.dirty = DirtyNodes(self.staging, folder)
         self._lamport = Lamport()
         self._author = Author(key.id, self._lamport, entropy, now_ms)
         self._load()
 
     # -- what the engine asks --------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> DeviceId:
+        """This device."""
+        return self._key.id
 
     @property
     def content_key(self) -> bytes:
@@ -100,8 +107,11 @@ class Replica:
             return next((view for view in self.tree.children(parent) if view.name == name), None)
         return None
 
-    def commit(self, changes: Sequence[DocChange]) -> list[Committed]:
-        """Make changes of the document, durable when this returns; one result a change, in order."""
+    def commit(
+        self, changes: Sequence[DocChange], record: Callable[[list[Committed]], None] = lambda results: None
+    ) -> list[Committed]:
+        """Make changes of the document, durable when this returns; one result a change, in order. What `record` stages
+        of them in `staging` is in the same batch."""
         facts: Facts = []
         results: list[Committed] = []
         for change in changes:
@@ -115,7 +125,11 @@ class Replica:
                 self._store_updates(updates)
                 self._append(updates)
                 self._take(facts, {result.node: result.version for result in results})
+                record(results)
             self.grown()
+        else:
+            record(results)
+            self.staging.commit(sync=False)
         return results
 
     def mark_dirty(self, nodes: Sequence[NodeId]) -> None:
@@ -123,14 +137,14 @@ class Replica:
         for node in nodes:
             self.dirty.mark(node, 0)
         if nodes:
-            self._staging.commit(sync=False)
+            self.staging.commit(sync=False)
             self.changed()
 
     def clean(self, nodes: Iterable[NodeId]) -> None:
         """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""
         for node in nodes:
             self.dirty.clean(node)
-        self._staging.commit(sync=False)
+        self.staging.commit(sync=False)
 
     # -- what a session with a peer asks ---------------------------------------------------------------------------
 
@@ -139,7 +153,7 @@ class Replica:
         entries: list[bytes] = []
         size = 0
         for seq in range(wanted.first, wanted.end):
-            entry = self._staging.get("log", self._entry_key(wanted.log, seq))
+            entry = self.staging.get("log", self._entry_key(wanted.log, seq))
             if entry is None or (entries and size + len(entry) > READ_LIMIT):
                 break
             entries.append(entry)
@@ -167,7 +181,7 @@ class Replica:
                     refusal = Refusal(str(error), misbehaved=True)
                     break
                 self._store_updates(updates)
-                self._staging.put("log", self._entry_key(entry.log, entry.seq), encoded)
+                self.staging.put("log", self._entry_key(entry.log, entry.seq), encoded)
                 self._set_head(entry.log, LogHead(entry.seq + 1, entry.hash))
                 self._take(facts, {})
                 grown = True
@@ -194,10 +208,10 @@ class Replica:
         known = list(self._document.facts())
         with self._atomic():
             for seq in range(self.frontier.pop(log_id, LogHead()).length):
-                self._staging.delete("log", self._entry_key(log_id, seq))
-            self._staging.delete("meta", self.folder + b"head" + log_id.key())
-            for key, _ in list(self._staging.scan("doc", self.folder)):
-                self._staging.delete("doc", key)
+                self.staging.delete("log", self._entry_key(log_id, seq))
+            self.staging.delete("meta", self.folder + b"head" + log_id.key())
+            for key, _ in list(self.staging.scan("doc", self.folder)):
+                self.staging.delete("doc", key)
             self._blobs.clear()
             self._begin_incarnation()
             kept = {fact.id for _, fact in self._replay()}
@@ -212,7 +226,7 @@ class Replica:
         """Fill an empty document from the logs; yield its facts."""
         for log_id, head in self.frontier.items():
             for seq in range(head.length):
-                encoded = self._staging.get("log", self._entry_key(log_id, seq))
+                encoded = self.staging.get("log", self._entry_key(log_id, seq))
                 assert encoded is not None
                 updates = log.open_body(log.decode_entry(encoded), self.keys, self._earlier(log_id))
                 yield from self._document.apply(updates)
@@ -220,37 +234,37 @@ class Replica:
 
     def holds(self, log_id: LogId, head: LogHead) -> bool:
         """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""
-        entry = self._staging.get("log", self._entry_key(log_id, head.length - 1))
+        entry = self.staging.get("log", self._entry_key(log_id, head.length - 1))
         return entry is not None and log.entry_hash(entry) == head.hash
 
     def erase(self) -> None:
         """Remove everything about the folder from the store; the folder's files are not touched."""
         for column in ("log", "doc", "index", "meta"):
             prefix = self.folder
-            for key, _ in list(self._staging.scan(column, prefix)):
-                self._staging.delete(column, key)
-        self._staging.commit()
+            for key, _ in list(self.staging.scan(column, prefix)):
+                self.staging.delete(column, key)
+        self.staging.commit()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
         self.frontier: dict[LogId, LogHead] = {}
-        for key, data in self._staging.scan("meta", self.folder + b"head"):
+        for key, data in self.staging.scan("meta", self.folder + b"head"):
             length, digest = cbor2.loads(data)
             self.frontier[LogId(DeviceId(key[20:52]), key[52:68])] = LogHead(length, digest)
-        lamport = self._staging.get("meta", self.folder + b"lamport")
+        lamport = self.staging.get("meta", self.folder + b"lamport")
         self._lamport.value = max(self._lamport.value, int.from_bytes(lamport or b""))
         self._blobs: dict[int, int] = {}
-        incarnation = self._staging.get("meta", self.folder + b"writer")
+        incarnation = self.staging.get("meta", self.folder + b"writer")
         if incarnation is None:
             self._begin_incarnation()
-            self._staging.commit()
+            self.staging.commit()
         else:
             self._take_incarnation(incarnation)
 
     def _begin_incarnation(self) -> None:
         incarnation = self._entropy(16)
-        self._staging.put("meta", self.folder + b"writer", incarnation)
+        self.staging.put("meta", self.folder + b"writer", incarnation)
         self._take_incarnation(incarnation)
 
     def _take_incarnation(self, incarnation: bytes) -> None:
@@ -259,7 +273,7 @@ class Replica:
         self._document = Document(client, self._stored_updates)
 
     def _stored_updates(self, shard: int) -> list[bytes]:
-        blobs = [data for _, data in self._staging.scan("doc", self.folder + bytes([shard]))]
+        blobs = [data for _, data in self.staging.scan("doc", self.folder + bytes([shard]))]
         self._blobs[shard] = len(blobs)
         return blobs
 
@@ -268,31 +282,31 @@ class Replica:
             prefix = self.folder + bytes([shard])
             count = self._blobs.get(shard, 0)
             if count >= COMPACT_AFTER:
-                for key, _ in list(self._staging.scan("doc", prefix)):
-                    self._staging.delete("doc", key)
+                for key, _ in list(self.staging.scan("doc", prefix)):
+                    self.staging.delete("doc", key)
                 update, count = self._document.snapshot(shard), 0
             # The entropy of a number that may repeat after a compaction is no concern: old keys are gone by then.
-            self._staging.put("doc", prefix + count.to_bytes(4), update)
+            self.staging.put("doc", prefix + count.to_bytes(4), update)
             self._blobs[shard] = count + 1
 
     def _append(self, updates: dict[int, bytes]) -> None:
         head = self.frontier.get(self.log_id, LogHead())
         for encoded, after in log.write_entries(self._key, self.keys, self.folder, self.log_id, head, updates):
-            self._staging.put("log", self._entry_key(self.log_id, after.length - 1), encoded)
+            self.staging.put("log", self._entry_key(self.log_id, after.length - 1), encoded)
             self._set_head(self.log_id, after)
 
     def _earlier(self, log_id: LogId) -> Callable[[int], bytes | None]:
-        return lambda seq: self._staging.get("log", self._entry_key(log_id, seq))
+        return lambda seq: self.staging.get("log", self._entry_key(log_id, seq))
 
     def _set_head(self, log_id: LogId, head: LogHead) -> None:
         self.frontier[log_id] = head
-        self._staging.put("meta", self.folder + b"head" + log_id.key(), cbor2.dumps([head.length, head.hash]))
+        self.staging.put("meta", self.folder + b"head" + log_id.key(), cbor2.dumps([head.length, head.hash]))
 
     def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
         """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
         for _, fact in facts:
             self._lamport.observe(fact.lamport)
-        self._staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
+        self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
         for node in self.tree.apply(facts):
             if node in known:
                 view = self.tree.view(node)
@@ -324,14 +338,15 @@ class Replica:
 
     def _commit(self) -> None:
         self._index.flush()
-        self._staging.commit()
+        self.staging.commit()
 
     def _roll_back(self) -> None:
-        self._staging.discard()
+        self.staging.discard()
         self._index.forget()
         self._document.forget()
         self.dirty.load()
         self._load()
+        self.rolled_back()
 
 
 class _Atomic:

@@ -47,7 +47,7 @@ class Steps:
 
     place: list[NodeView] = field(default_factory=list)
     look: list[str] = field(default_factory=list)
-    stuck: list[NodeId] = field(default_factory=list)
+    stuck: set[NodeId] = field(default_factory=set)
     waiting: list[NodeId] = field(default_factory=list)
     done: list[NodeId] = field(default_factory=list)
 
@@ -93,6 +93,8 @@ class Applier:
         steps = Steps()
         for count, step in enumerate(plan(asked, self._document, self._index, busy), 1):
             match step:
+                case _ if owner_of(step) in steps.stuck:
+                    pass  # it rests on what could not be done; and while it is placed, it is not looked at
                 case Place(view):
                     steps.place.append(view)
                 case Wait(node):
@@ -102,6 +104,7 @@ class Applier:
                     self._try(step, steps)
             if count % STEPS_AT_ONCE == 0:
                 self._checked.clear()
+                self._index.commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
         self._checked.clear()
         open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
@@ -126,7 +129,7 @@ class Applier:
             self._problems.report(self._path_of(step), error, owner_of(step))
             done = False
         if not done:
-            steps.stuck.append(owner_of(step))
+            steps.stuck.add(owner_of(step))
 
     def _carry_out(self, step: Step, steps: Steps) -> bool:
         """Return whether the step is done; where the disk is not as expected, say where to look. Raises OSError."""
@@ -153,7 +156,8 @@ class Applier:
             return False
         full = os.path.join(self._root, path)
         self._check_folder(os.path.dirname(path))
-        content = view.version.content if isinstance(view.version.content, DirContent) else DirContent(0o755)
+        content = view.version.content
+        assert isinstance(content, DirContent)
         try:
             with self._disk.writable(os.path.dirname(full)):
                 signature = self._disk.make_folder(full, content.mode)

@@ -19,6 +19,7 @@ from shoal.node.folder.apply import Applier, Steps
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
+from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
@@ -39,7 +40,6 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
-LOOK_AGAIN = 0.5
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once for a peer
 
 _Wanted = tuple[bytes, Sequence[tuple[str, int]], int]
@@ -80,7 +80,8 @@ class FolderEngine:
         self._now_ms = now_ms
         self.root = self._disk.fs.real_path(root)
         self.replica = replica
-        self.index = LocalIndex(store, replica.folder)
+        self.index = LocalIndex(replica.staging, replica.folder)
+        replica.rolled_back = self.index.load
         self.on_progress: Callable[[], None] = lambda: None
         self.on_event: Callable[[str, str], None] = lambda kind, text: None
         self._watch = watch
@@ -91,7 +92,7 @@ class FolderEngine:
         ways = self._disk, self._turns, self.root, self.index, replica
         self._placer = Placer(*ways, fetch, self._problems)
         self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
-        self._recorder = Recorder(*ways, self._problems)
+        self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
         self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
         self._status: Status = "starting"
         self._reason = ""
@@ -259,8 +260,8 @@ class FolderEngine:
         else:
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, now)
-        for path in await self._recorder.commit(findings):
-            self._later[path] = trio.current_time() + LOOK_AGAIN
+        for path, seconds in (await self._recorder.commit(findings)).items():
+            self._later[path] = trio.current_time() + seconds
         if whole:
             self._scanned.set()
             self._scanned = trio.Event()

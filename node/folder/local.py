@@ -21,7 +21,7 @@ from shoal.crdt.facts import content_fields, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
 from shoal.node.folder.chunk_places import ChunkPlaces
 from shoal.node.folder.signature import Signature
-from shoal.node.store import Staging, Store
+from shoal.node.store import Staging
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
 
@@ -49,15 +49,22 @@ class LocalNode:
 class LocalIndex:
     """The synced tree of one folder on the store."""
 
-    def __init__(self, store: Store, folder: FolderId) -> None:
-        self._staging = Staging(store)
+    def __init__(self, staging: Staging, folder: FolderId) -> None:
+        """`staging`: the replica's, so that what was agreed on is written in one batch with what was agreed."""
+        self._staging = staging
         self._folder = folder
         self.places = ChunkPlaces(self._staging, folder)
         self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
         self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
-        for key, _ in self._staging.scan("local", folder + b"o"):
+        self.load()
+
+    def load(self) -> None:
+        """Take the store's word for everything: what was staged is gone."""
+        self._cache.clear()
+        self._copies.clear()
+        for key, _ in self._staging.scan("local", self._folder + b"o"):
             self._copies.setdefault(NodeId(key[17:33]), set()).add(NodeId(key[33:]))
-        self.count = sum(1 for _ in self._staging.scan("local", folder + b"n"))
+        self.count = sum(1 for _ in self._staging.scan("local", self._folder + b"n"))
 
     def get(self, node: NodeId) -> LocalNode | None:
         cached = self._cache.get(node)
@@ -128,7 +135,7 @@ class LocalIndex:
         try:
             self._staging.commit(sync=sync)
         except BaseException:
-            self._cache.clear()
+            self.load()
             raise
 
     def erase(self) -> None:

@@ -210,7 +210,7 @@ class Placer:
             else:
                 self._problems.report(relative, result, view.copy_of or view.id)
                 failed.append(view.id)
-        self._index.commit()
+        self._index.commit(sync=True)  # else an edit after a crash would not be known for one of what was placed
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
     async def _put_in_place(

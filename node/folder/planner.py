@@ -271,7 +271,8 @@ class _Plan:
             self._settle_content(view, record)
         elif view.kind == "dir":
             self._steps.append(MakeFolder(view))
-            content = view.version.content or DirContent(0o755)
+            content = view.version.content
+            assert content is not None
             self._disk.put(
                 LocalNode(view.id, view.parent, view.name, "dir", view.version.id, content, _UNKNOWN, view.copy_of)
             )
@@ -281,7 +282,7 @@ class _Plan:
 
     def _settle_content(self, view: NodeView, record: LocalNode) -> None:
         content = view.version.content
-        if content is None or content == record.content:
+        if content == record.content:
             if record.version != view.version.id:
                 self._steps.append(Note(view))
         elif isinstance(content, DirContent) or same_content(content, record.content):

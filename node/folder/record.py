@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
 from shoal.crdt.model import ROOT, Content, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
-from shoal.node.changes import Create, Delete, DocChange, Edit, Move
+from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.local import LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
@@ -25,6 +27,7 @@ from shoal.transfer.chunking import FileChanged
 
 GROUP_FILES = 500
 GROUP_BYTES = 64 * 1024 * 1024
+LOOK_AGAIN = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,14 @@ class Recorder:
     """Tells one folder's document what was found."""
 
     def __init__(
-        self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica, problems: Problems
+        self,
+        disk: Disk,
+        turns: DiskTurns,
+        root: str,
+        index: LocalIndex,
+        replica: Replica,
+        problems: Problems,
+        freshness: Freshness,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -49,10 +59,12 @@ class Recorder:
         self._replica = replica
         self._problems = problems
         self._turns = turns
+        self._freshness = freshness
 
-    async def commit(self, findings: Findings) -> list[str]:
-        """Tell the document of the findings; return the paths to look at again soon: they were being written to."""
-        busy = list(findings.busy)
+    async def commit(self, findings: Findings) -> dict[str, float]:
+        """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
+        being written to."""
+        busy = dict.fromkeys(findings.busy, LOOK_AGAIN)
         moved = self._moves(findings)
         while taken := self._taken_names(findings, moved):
             # The node of that name went elsewhere: what has its name now is another one.
@@ -72,7 +84,7 @@ class Recorder:
                 group.append(pending[at])
                 size += _size(pending[at][1])
                 at += 1
-            busy += await self._commit_group(group)
+            busy |= await self._commit_group(group)
         await self._commit_missing(findings.missing)
         return busy
 
@@ -126,22 +138,24 @@ class Recorder:
                 self._make_parents(seen)
                 parent = self._parent_of(seen)
                 assert parent is not None
-            node = record.id
-            view = self._replica.view(node)
-            if view is None or (view.parent, view.name) != (parent, seen.name):
-                (done,) = self._replica.commit([Move(node, parent, seen.name)])
-                if done.node != node:  # a conflict copy became a file of its own
-                    self._index.remove(node)
-                    version = done.version
-                    record = replace(record, id=done.node, copy_of=None, version=version)
-            assert seen.signature is not None
-            moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
-            if record.kind == "file" or record.signature.mode != seen.signature.mode:
-                # Have it read: an inode that was freed is given to the next new file, which is no move at all.
-                moved = replace(moved, signature=replace(seen.signature, ctime_ns=0))
-                findings.changed.append((moved.id, seen))
-            self._index.put(moved)
-            self._index.commit()
+            view = self._replica.view(record.id)
+            stands = view is not None and (view.parent, view.name) == (parent, seen.name)
+            changes = [] if stands else [Move(record.id, parent, seen.name)]
+            self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings))
+
+    def _record_move(
+        self, record: LocalNode, parent: NodeId, seen: Seen, findings: Findings, done: Sequence[Committed]
+    ) -> None:
+        assert seen.signature is not None
+        moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
+        if done and done[0].node != record.id:  # a conflict copy became a file of its own
+            self._index.remove(record.id)
+            moved = replace(moved, id=done[0].node, copy_of=None, version=done[0].version)
+        if record.kind == "file" or record.signature.mode != seen.signature.mode:
+            # Have it read: an inode that was freed is given to the next new file, which is no move at all.
+            moved = replace(moved, signature=replace(seen.signature, ctime_ns=0))
+            findings.changed.append((moved.id, seen))
+        self._index.put(moved)
 
     def _make_parents(self, seen: Seen) -> None:
         path = ""
@@ -165,18 +179,19 @@ class Recorder:
     def _parent_of(self, seen: Seen) -> NodeId | None:
         return self._index.find(seen.directory)
 
-    async def _commit_group(self, group: Sequence[tuple[NodeId | None, Seen]]) -> list[str]:
-        busy: list[str] = []
+    async def _commit_group(self, found: Sequence[tuple[NodeId | None, Seen]]) -> dict[str, float]:
+        busy = {seen.path: wait for _, seen in found if (wait := self._freshness.wait(seen))}
+        group = [(node, seen) for node, seen in found if seen.path not in busy]
         read: list[tuple[NodeId | None, Seen, Content]] = []
         results = await self._turns.run(self._read_all, [seen for _, seen in group], _size)
         for (node, seen), content in zip(group, results, strict=True):
             if isinstance(content, FileChanged):
-                busy.append(seen.path)
+                busy[seen.path] = LOOK_AGAIN
             elif isinstance(content, OSError):
                 if not isinstance(content, FileNotFoundError):
                     self._problems.report(seen.path, content)
             elif self._disk.look_quietly(self._absolute(seen.path)) != seen.signature:
-                busy.append(seen.path)  # replaced since it was read, perhaps by this node itself
+                busy[seen.path] = LOOK_AGAIN  # replaced since it was read, perhaps by this node itself
             else:
                 self._problems.clear(seen.path)
                 read.append((node, seen, content))
@@ -224,22 +239,23 @@ class Recorder:
             if kind == "dir" or same_content(content, known.version.content):
                 notes.append(_Note(replace(found, version=known.version.id), known.parent, None))
             else:  # both sides have something here, and neither has seen the other's
-                changes.append(Edit(known.id, content, None))
+                # Unless it is this device's own word, lost from the synced tree: then what is here now is the newer.
+                own = known.version.device == self._replica.device
+                changes.append(Edit(known.id, content, known.version.id if own else None))
                 notes.append(_Note(found, known.parent, len(changes) - 1))
-        done = self._replica.commit(changes)
-        look_again = []
+        self._replica.commit(changes, partial(self._record, notes))
+        # The document may want another mode or time.
+        self._replica.mark_dirty([note.node.id for note in notes if note.change is None])
+
+    def _record(self, notes: Sequence[_Note], done: Sequence[Committed]) -> None:
         for note in notes:
             record = note.node
-            if note.change is None:
-                look_again.append(record.id)  # the document may want another mode or time
-            else:
+            if note.change is not None:
                 record = replace(record, version=done[note.change].version)
                 if record.id == ROOT:
                     record = replace(record, id=done[note.change].node)
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
             self._index.put(replace(record, parent=home))
-        self._index.commit()
-        self._replica.mark_dirty(look_again)
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
@@ -269,11 +285,13 @@ class Recorder:
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
             known = [record for record in group if self._replica.view(record.id) is not None]
-            self._replica.commit([Delete(record.id, record.version) for record in known])
-            for record in group:
-                self._index.remove(record.id)
-            self._index.commit()
+            deletions = [Delete(record.id, record.version) for record in known]
+            self._replica.commit(deletions, partial(self._forget, group))
             await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
+
+    def _forget(self, group: Sequence[LocalNode], done: Sequence[Committed]) -> None:
+        for record in group:
+            self._index.remove(record.id)
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root

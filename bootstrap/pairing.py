@@ -20,16 +20,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import blake3
-import cbor2
 import trio
 
 from shoal.bootstrap.pairing_codes import SECONDS, Code, new_code
+from shoal.crdt import codec
 from shoal.crdt.keys import Unsealable, open_sealed, seal
 from shoal.crdt.model import DeviceId
 from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
 
 PROTOCOL = "/shoal/pair/1"
 CONTEXT = b"shoal pairing"
+FIRST_FRAME = 4096  # bytes of a message by one who has not shown yet that it knows the code
 MAX_FRAME = 4 * 1024 * 1024
 STEP_SECONDS = 20.0
 
@@ -78,7 +79,7 @@ class Offers:
 
     async def serve(self, stream: ByteStream) -> None:
         """Answer one device that wants to join."""
-        frames = FrameStream(stream, MAX_FRAME)
+        frames = FrameStream(stream, FIRST_FRAME)
         peer = DeviceId(stream.peer)
         try:
             with trio.fail_after(STEP_SECONDS):
@@ -98,16 +99,17 @@ class Offers:
         spake = _spake("B", offer.code, peer, self._device)
         reply = spake.start()
         try:
-            key: bytes = spake.finish(bytes(message))
+            key: bytes = spake.finish(codec.as_bytes(message))
         except Exception as error:
             raise PairingFailed("a device tried to pair with a malformed message; the code is spent") from error
         await _send(frames, [reply])
         confirmation, sealed = await _receive(frames, 2)
-        if not hmac.compare_digest(bytes(confirmation), _confirm(key, b"J")):
+        if not hmac.compare_digest(codec.as_bytes(confirmation), _confirm(key, b"J")):
             await _refuse(frames, "the code was wrong; it is spent now: ask for a new one on the other device")
             raise PairingFailed("a device tried to pair with a wrong code; the code is spent, make a new one")
-        name = open_sealed(key, bytes(sealed), CONTEXT).decode("utf-8", "replace")[:64]
+        name = open_sealed(key, codec.as_bytes(sealed), CONTEXT).decode("utf-8", "replace")[:64]
         invitation = self._invite(peer, name)
+        frames.max_frame = MAX_FRAME
         await _send(frames, [_confirm(key, b"O"), seal(key, invitation, CONTEXT)])
         await frames.stream.receive_some(1)  # the other side closes when it has everything
         self._on_result(peer, name, True)
@@ -115,21 +117,22 @@ class Offers:
 
 async def join(stream: ByteStream, device: DeviceId, code: Code, name: str) -> bytes:
     """Join the device at the other end of `stream`; return the invitation it gave. Raises PairingFailed."""
-    frames = FrameStream(stream, MAX_FRAME)
+    frames = FrameStream(stream, FIRST_FRAME)
     try:
         with trio.fail_after(STEP_SECONDS):
             spake = _spake("A", code, device, DeviceId(stream.peer))
             await _send(frames, [code.plate, spake.start()])
             (message,) = await _receive(frames, 1)
             try:
-                key: bytes = spake.finish(bytes(message))
+                key: bytes = spake.finish(codec.as_bytes(message))
             except Exception as error:
                 raise PairingFailed("the other device sent a malformed message") from error
             await _send(frames, [_confirm(key, b"J"), seal(key, name.encode(), CONTEXT)])
+            frames.max_frame = MAX_FRAME
             confirmation, sealed = await _receive(frames, 2)
-            if not hmac.compare_digest(bytes(confirmation), _confirm(key, b"O")):
+            if not hmac.compare_digest(codec.as_bytes(confirmation), _confirm(key, b"O")):
                 raise PairingFailed("the other device does not know the code")
-            invitation = open_sealed(key, bytes(sealed), CONTEXT)
+            invitation = open_sealed(key, codec.as_bytes(sealed), CONTEXT)
             await stream.aclose()
             return invitation
     except (StreamClosed, FrameTooLarge, Unsealable, ValueError, TypeError) as error:
@@ -150,7 +153,7 @@ def _confirm(key: bytes, side: bytes) -> bytes:
 
 
 async def _send(frames: FrameStream, fields: list[Any]) -> None:
-    await frames.send(cbor2.dumps(fields))
+    await frames.send(codec.encode(fields))
 
 
 async def _refuse(frames: FrameStream, reason: str) -> None:
@@ -162,10 +165,7 @@ async def _receive(frames: FrameStream, count: int) -> list[Any]:
     frame = await frames.receive()
     if frame is None:
         raise StreamClosed("the stream ended")
-    try:
-        fields = cbor2.loads(frame)
-    except Exception as error:
-        raise ValueError("not CBOR") from error
+    fields = codec.decode(frame, MAX_FRAME, max_depth=1)
     if isinstance(fields, list) and len(fields) == 2 and fields[0] == "refused":
         raise PairingFailed(str(fields[1])[:200])
     if not isinstance(fields, list) or len(fields) != count:

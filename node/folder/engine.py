@@ -23,7 +23,7 @@ from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
-from shoal.node.folder.marker import has_marker, tidy
+from shoal.node.folder.marker import has_marker, make_places, tidy
 from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
@@ -195,13 +195,14 @@ class FolderEngine:
         self.on_event("folder-stopped", reason)
 
     async def _run_marked(self) -> None:
+        make_places(self._disk, self.root)
         await self._tidy()
         self._scan_due = True
         self._busy.clear()
         self._busy_bytes = self._groups = 0
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, self.root, self._saw, self.scan_soon)
-            await trio.sleep(0.01)  # the watch comes before the first scan, so nothing falls between
+            # Before the first scan, so that nothing falls between.
+            await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
             next_scan = trio.current_time() + RESCAN
             try:
                 while True:
@@ -220,6 +221,7 @@ class FolderEngine:
                             await self._awake.wait()
                     if not has_marker(self._disk, self.root, self.replica.folder):
                         raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
+                    make_places(self._disk, self.root)
             finally:
                 nursery.cancel_scope.cancel()
 
@@ -269,13 +271,15 @@ class FolderEngine:
         return not findings.empty
 
     def _hold_mass(self, findings: Findings) -> None:
-        gone = self._scanner.count_missing(findings.missing | findings.replaced)
+        moved = self._recorder.moved(findings)
+        gone = self._scanner.count_missing((findings.missing | findings.replaced).keys() - moved)
         confirmed, self._confirm_once = self._confirm_once, False
         if not confirmed and is_mass_disappearance(gone, self.index.count):
             if self._held is None:
                 self.on_event("deletions-held", f"{gone} files and folders are gone; waiting for confirmation")
-            self._held = Findings(missing=findings.missing)
-            findings.missing = {}
+            held = {node: path for node, path in findings.missing.items() if node not in moved}
+            self._held = Findings(missing=held)
+            findings.missing = {node: path for node, path in findings.missing.items() if node in moved}
         else:
             self._held = None
 
@@ -315,6 +319,7 @@ class FolderEngine:
         self.replica.clean(steps.done)
         for node in steps.done:
             self._problems.settled(node)
+            self._patience.succeeded(node)
         self._paths |= set(steps.look)
         now = trio.current_time()
         for node in steps.stuck:
@@ -355,15 +360,16 @@ class FolderEngine:
             self._busy -= owners | {view.id for view in group}
             self.wake()
         self._paths |= set(outcome.look)
-        retry = {*outcome.lacking, *outcome.failed}
+        placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}
         for view in group:
-            if view.id in retry:
-                self._patience.failed(view.copy_of or view.id, trio.current_time())
-        placed = set(outcome.placed)
+            if view.id not in placed:
+                soon = view.id not in lacking
+                self._patience.failed(view.copy_of or view.id, trio.current_time(), soon=soon)
         self.replica.clean(view.id for view in group if view.id in placed and self._stands(view))
         for view in group:
             if view.id in placed:
                 self._problems.settled(view.copy_of or view.id)
+                self._patience.succeeded(view.copy_of or view.id)
         if outcome.placed:
             self._patience.moved(trio.current_time())
             self.on_event("placed", f"{len(outcome.placed)} files")

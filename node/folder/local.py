@@ -11,7 +11,7 @@ and those of `chunk_places`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,25 +161,35 @@ class LocalIndex:
             node = record.parent
         return "/".join(reversed(parts))
 
-    def subtree(self, node: NodeId) -> list[LocalNode]:
-        """Return the node's record and those of all that is in it, what is in a folder before the folder."""
+    def subtree(self, node: NodeId, without: Collection[NodeId] = ()) -> list[LocalNode]:
+        """Return the node's record and those of all that is in it, what is in a folder before the folder; `without`
+        these, and what is in them."""
         found: list[LocalNode] = []
         queue = [node]
         while queue:
             record = self.get(queue.pop())
-            if record is not None:
+            if record is not None and record.id not in without:
                 found.append(record)
                 queue += self.children(record.id).values() if record.kind == "dir" else ()
         return found[::-1]
 
     def find(self, path: str) -> NodeId | None:
-        """Return the node on disk at a relative path."""
+        """Return the node on disk at a relative path. Nothing is inside of what is no folder: not of a link to one."""
+        directory, _, name = path.rpartition("/")
+        parent = self.find_folder(directory)
+        if parent is None or not name:
+            return parent if not name else None
+        return self.child(parent, name)
+
+    def find_folder(self, path: str) -> NodeId | None:
+        """Return the folder on disk at a relative path."""
         node = ROOT
         for part in path.split("/") if path else ():
             child = self.child(node, part)
-            if child is None:
+            record = self.get(child) if child is not None else None
+            if record is None or record.kind != "dir":
                 return None
-            node = child
+            node = record.id
         return node
 
     def _keep(self, record: LocalNode) -> None:

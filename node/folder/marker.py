@@ -17,10 +17,18 @@ KEEP_MS = 30 * 24 * 3600 * 1000  # how long replaced and removed files are kept
 def make_marker(disk: Disk, root: str, folder: FolderId) -> None:
     """Mark `root` as the folder, and make Shoal's private places in it. Raises OSError."""
     private = join(root, PRIVATE)
-    for path in (private, join(private, "tmp"), join(private, "versions")):
-        with contextlib.suppress(FileExistsError):
-            disk.fs.mkdir(path, 0o700)
+    with contextlib.suppress(FileExistsError):
+        disk.fs.mkdir(private, 0o700)
+    make_places(disk, root)
     disk.write_whole(join(private, "folder"), join(private, "tmp", "marker"), folder.hex().encode() + b"\n")
+
+
+def make_places(disk: Disk, root: str) -> None:
+    """Make the places inside `.shoal` that are not there: people remove them to free space. Raises OSError."""
+    for name in ("tmp", "versions"):
+        path = join(root, PRIVATE, name)
+        if disk.look(path) is None:
+            disk.fs.mkdir(path, 0o700)
 
 
 def has_marker(disk: Disk, root: str, folder: FolderId) -> bool:

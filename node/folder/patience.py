@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from shoal.crdt.model import NodeId
 
 RETRY = 3.0  # seconds after which what failed is tried again
+RETRY_MOST = 120.0  # reached by doubling
 SOON = 0.05  # seconds until what may well work now is tried again
+SOON_MOST = 3  # times in a row
 
 
 class Patience:
@@ -13,12 +17,22 @@ class Patience:
 
     def __init__(self) -> None:
         self._until: dict[NodeId, float] = {}
+        self._tries: Counter[NodeId] = Counter()
         self._waiting: set[NodeId] = set()
         self._waiting_until = 0.0
 
     def failed(self, node: NodeId, now: float, *, soon: bool = False) -> None:
         """Something of the outside was in the way of this node; `soon`: it is being looked at."""
-        self._until[node] = now + (SOON if soon else RETRY)
+        self._tries[node] += 1
+        tries = self._tries[node]
+        if soon and tries <= SOON_MOST:
+            self._until[node] = now + SOON
+        else:
+            self._until[node] = now + min(RETRY_MOST, RETRY * 2.0 ** min(20, max(0, tries - SOON_MOST)))
+
+    def succeeded(self, node: NodeId) -> None:
+        """It came to its place, or is not to come any more."""
+        self._tries.pop(node, None)
 
     def waits(self, node: NodeId, now: float) -> None:
         """Other nodes have to go first."""
@@ -47,4 +61,5 @@ class Patience:
     def clear(self) -> None:
         """Leave none alone."""
         self._until.clear()
+        self._tries.clear()
         self._waiting.clear()

@@ -7,7 +7,7 @@ is taken as done, not said again: so a crash between disk and store mends itself
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -72,8 +72,12 @@ class Recorder:
             findings.appeared += [seen for _, seen in taken]
             findings.appeared.sort(key=lambda seen: seen.path.split("/"))
             moved = self._moves(findings)
-        self._commit_moves(moved, findings)
-        await self._commit_missing(findings.replaced)
+        for record in moved.values():
+            findings.missing.pop(record.id, None)
+            findings.replaced.pop(record.id, None)
+        kept = {record.id for record in moved.values()}
+        await self._commit_missing(findings.replaced, kept)  # first: a folder may have the name now, and hold the moved
+        busy |= dict.fromkeys(self._commit_moves(moved, findings), LOOK_AGAIN)
         pending: list[tuple[NodeId | None, Seen]] = list(findings.changed)
         pending += [(None, seen) for seen in findings.appeared if seen.path not in moved]
         at = 0
@@ -87,6 +91,10 @@ class Recorder:
             busy |= await self._commit_group(group)
         await self._commit_missing(findings.missing)
         return busy
+
+    def moved(self, findings: Findings) -> set[NodeId]:
+        """Return the nodes that are not where they were, but elsewhere."""
+        return {record.id for record in self._moves(findings).values()}
 
     def _moves(self, findings: Findings) -> dict[str, LocalNode]:
         """Return path -> record for names that are known nodes, gone from where they were."""
@@ -124,24 +132,27 @@ class Recorder:
         gone = {record.id: path for path, record in moved.items()}
         return [(node, seen) for node, seen in findings.changed if node in gone and gone[node] != seen.path]
 
-    def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> None:
+    def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> list[str]:
+        """Return the paths to look at again: what they are in is gone by now."""
+        homeless = []
         # A folder that moved is where its children now are, so moves are committed one by one, parents first.
         for seen in findings.appeared:
             record = moves.get(seen.path)
             if record is None:
                 continue
-            findings.missing.pop(record.id, None)
-            findings.replaced.pop(record.id, None)
             parent = self._parent_of(seen)
             if parent is None:
                 # Moved into a folder that is new, too: make that one first.
                 self._make_parents(seen)
                 parent = self._parent_of(seen)
-                assert parent is not None
+            if parent is None:
+                homeless.append(seen.path)
+                continue
             view = self._replica.view(record.id)
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
             changes = [] if stands else [Move(record.id, parent, seen.name)]
             self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings))
+        return homeless
 
     def _record_move(
         self, record: LocalNode, parent: NodeId, seen: Seen, findings: Findings, done: Sequence[Committed]
@@ -160,8 +171,9 @@ class Recorder:
     def _make_parents(self, seen: Seen) -> None:
         path = ""
         for part in seen.directory.split("/"):
-            parent = self._index.find(path)
-            assert parent is not None
+            parent = self._index.find_folder(path)
+            if parent is None:
+                return
             above, path = path, f"{path}/{part}" if path else part
             if self._index.child(parent, part) is None:
                 signature = self._disk.look(self._absolute(path))
@@ -177,7 +189,7 @@ class Recorder:
                     )
 
     def _parent_of(self, seen: Seen) -> NodeId | None:
-        return self._index.find(seen.directory)
+        return self._index.find_folder(seen.directory)
 
     async def _commit_group(self, found: Sequence[tuple[NodeId | None, Seen]]) -> dict[str, float]:
         busy = {seen.path: wait for _, seen in found if (wait := self._freshness.wait(seen))}
@@ -277,11 +289,11 @@ class Recorder:
             return None
         return view
 
-    async def _commit_missing(self, missing: dict[NodeId, str]) -> None:
-        """Delete what is gone, what is in a folder before the folder."""
+    async def _commit_missing(self, missing: dict[NodeId, str], kept: Collection[NodeId] = ()) -> None:
+        """Delete what is gone, what is in a folder before the folder; `kept`: what was in one, and is elsewhere now."""
         gone: list[LocalNode] = []
         for node in missing:
-            gone += self._index.subtree(node)
+            gone += self._index.subtree(node, kept)
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
             known = [record for record in group if self._replica.view(record.id) is not None]

@@ -82,11 +82,15 @@ class Scanner:
             directory, _, name = path.rpartition("/")
             if any(above in findings.walked for above in _folders_above(path)):
                 continue  # it is met when that folder is looked into
-            parent = self._index.find(directory)
+            parent = self._index.find_folder(directory)
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
             # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
-            seen = Seen(directory, name, self._disk.look_quietly(self._absolute(path)))
+            try:
+                seen = Seen(directory, name, self._disk.look(self._absolute(path)))
+            except OSError as error:  # what cannot be told is not gone
+                self._problems.report(path, error)
+                continue
             self._compare(seen, self._index.child(parent, name), findings, queue, deep=False)
         while queue:
             directory, node = queue.pop()
@@ -136,8 +140,8 @@ class Scanner:
         if kind == "other":
             self._problems.report(path, OSError("a socket, pipe or device cannot be synced"))
             return
-        if record is None and self._rules.ignores(path, is_dir=kind == "dir"):
-            return
+        if record is None and self._rules.ignores(path, is_dir=kind == "dir") and not self._is_known(seen):
+            return  # what the folder has stays in it, as in git: rules are about what may come to it from here
         if len(os.fsencode(seen.name)) > 255:
             self._problems.report(path, OSError("the name is too long to be synced"))
             return
@@ -172,17 +176,21 @@ class Scanner:
             else:
                 findings.changed.append((record.id, seen))
 
+    def _is_known(self, seen: Seen) -> bool:
+        parent = self._index.find_folder(seen.directory)
+        return parent is not None and self._replica.child_named(parent, seen.name) is not None
+
     def _mover(self, signature: Signature) -> NodeId | None:
         """Return the known folder that this is, gone from where it was."""
         node = self._index.by_inode(signature.device, signature.inode)
         return node if node is not None and is_gone(self._disk, self._root, self._index, node) else None
 
     def _is_placing(self, seen: Seen) -> bool:
-        parent = self._index.find(seen.directory) if self._busy else None
+        parent = self._index.find_folder(seen.directory) if self._busy else None
         view = self._replica.child_named(parent, seen.name) if parent is not None else None
         return view is not None and view.id in self._busy
 
-    def count_missing(self, missing: dict[NodeId, str]) -> int:
+    def count_missing(self, missing: Iterable[NodeId]) -> int:
         """Return how many nodes are gone with these, what was in them included."""
         return len({record.id for node in missing for record in self._index.subtree(node)})
 
@@ -200,5 +208,8 @@ def is_gone(disk: Disk, root: str, index: LocalIndex, node: NodeId) -> bool:
     record, path = index.get(node), index.path(node)
     if record is None or path is None:
         return False
-    now = disk.look_quietly(os.path.join(root, path))
+    try:
+        now = disk.look(os.path.join(root, path))
+    except OSError:  # it cannot be told
+        return False
     return now is None or now.inode != record.signature.inode

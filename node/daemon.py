@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cbor2
@@ -19,7 +20,7 @@ from shoal.bootstrap.addressbook import AddressBook
 from shoal.bootstrap.host import Host
 from shoal.bootstrap.mdns import Found, Mdns
 from shoal.bootstrap.pairing import PROTOCOL as PAIR
-from shoal.bootstrap.peerid import peer_id_text
+from shoal.bootstrap.peerid import device_from_text, peer_id_text
 from shoal.bootstrap.peering import Peering
 from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.keys import DeviceKey
@@ -49,6 +50,7 @@ from shoal.transfer.server import serve
 from shoal.transfer.stream import ByteStream, FrameStream
 
 BOOK = b"addressbook"
+HEARS = 10.0  # seconds for which a folder that is new here may be heard of
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
 SETTLES = 10.0  # seconds after the start in which devices that are there will have connected
 NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
@@ -131,7 +133,7 @@ class Node:
         """Make a folder of the account out of a directory. Raises UserError."""
         real = check_folder_path(path, [folder.path for folder in self.folders.values()], self._home, create=create)
         entry = self.account.add_folder(check_folder_name(name or os.path.basename(real) or "root"))
-        return self._join_folder(entry, real)
+        return self._join_folder(entry, real, new=True)
 
     async def folder_join(self, name: str, path: str) -> FolderRuntime:
         """Keep a folder of the account at a path here; one that another device just added is waited for. Raises
@@ -215,12 +217,27 @@ class Node:
         return need
 
     def addresses(self) -> list[str]:
-        """Return where this device can be dialled."""
-        return self.host.addresses()
+        """Return where this device can be dialled, and where it reached the others."""
+        others = [
+            f"{address}/p2p/{peer_id_text(device)}"
+            for device in self.account.devices()
+            if device != self.key.id
+            for address in self._book.addresses(device)[:4]
+        ]
+        return [*self.host.addresses(), *others][:64]
 
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
-        """A peer said where it can be reached: kept for when the connection is lost."""
-        self._book.learn(device, addresses)
+        """A peer said where it and others can be reached: kept for when the connection is lost."""
+        for address in addresses:
+            bare, _, name = address.rpartition("/p2p/")
+            try:
+                whose = device_from_text(name)
+            except ValueError:
+                continue
+            if whose == device:
+                self._book.learn(whose, [bare])
+            elif whose != self.key.id and self.account.is_member(whose) and whose not in self.sessions:
+                self.peering.hint(whose, [bare])
 
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
         """A peer has more than before: ask it for what was lacking."""
@@ -271,7 +288,8 @@ class Node:
             self._stop_folder(folder)
             folder.erase()
         for name, path in mine:
-            self._join_folder(self.account.folder_named(name) or self.account.add_folder(name), path)
+            known = self.account.folder_named(name)
+            self._join_folder(known or self.account.add_folder(name), path, new=known is None)
         self._save_joined()
 
     def _account_changed(self) -> None:
@@ -282,28 +300,37 @@ class Node:
         for conversation in self.sessions.values():
             conversation.say_hello()
 
-    def _join_folder(self, entry: FolderEntry, path: str) -> FolderRuntime:
+    def _join_folder(self, entry: FolderEntry, path: str, *, new: bool = False) -> FolderRuntime:
         try:
             make_marker(Disk(Linux()), path, entry.id)
         except OSError as error:
             raise UserError(
                 "folder-not-writable", f"cannot write in {path}: {error.strerror}", "check its owner and permissions"
             ) from error
-        runtime = self._start_folder(entry, path)
+        runtime = self._start_folder(entry, path, new=new)
         self._save_joined()
         self.events.add("folder-joined", f"{entry.name} is kept at {path}")
         return runtime
 
-    def _start_folder(self, entry: FolderEntry, path: str) -> FolderRuntime:
+    def _start_folder(self, entry: FolderEntry, path: str, *, new: bool = False) -> FolderRuntime:
+        """`new`: nobody else can know of it yet."""
         runtime = FolderRuntime(entry, path, self._store, self.key, self.account.is_member, self.fetcher, now_ms)
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = self._wake_sessions
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
-        self._nursery.start_soon(runtime.run)
+        self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))
         for conversation in self.sessions.values():
             conversation.join(entry.id)
         return runtime
+
+    async def _hear_of(self, folder: FolderId) -> None:
+        """Wait until some other device has told all that it knows of a folder, for `HEARS` seconds at most."""
+        with trio.move_on_after(HEARS if len(self.account.devices()) > 1 else 0):
+            while not any(  # noqa: ASYNC110 - many things change the answer
+                folder in session.progress and session.we_hold_all(folder) for session in self.sessions.values()
+            ):
+                await trio.sleep(0.05)
 
     def _stop_folder(self, folder: FolderRuntime) -> None:
         folder.scope.cancel()

@@ -37,20 +37,9 @@ def check_folder_path(text: str, others: Iterable[str], home: Path, *, create: b
     if home.resolve().is_relative_to(path) or Path(path).is_relative_to(home.resolve()):
         raise UserError(
             "folder-with-home",
-            f"{path} and Shoal's own home {home} hold one another",
+            f"{path} is, holds or is inside of Shoal's own home {home}",
             "choose a folder outside of it, or another --home",
         )
-    if not os.path.lexists(path) and create and os.path.isdir(os.path.dirname(path)):
-        try:
-            os.mkdir(path)
-        except OSError as error:
-            raise UserError(
-                "folder-unusable", f"cannot make {path}: {error.strerror}", "choose another place"
-            ) from error
-    if not os.path.lexists(path):
-        raise UserError("folder-missing", f"there is no folder {path}", f"make it first: mkdir -p {path}", status=400)
-    if not os.path.isdir(path):
-        raise UserError("folder-not-a-folder", f"{path} is not a folder", "give the path of a folder", status=400)
     for other in others:
         if path == other:
             raise UserError("folder-exists", f"{path} is synced already", "see: shoal folder list")
@@ -62,6 +51,17 @@ def check_folder_path(text: str, others: Iterable[str], home: Path, *, create: b
             raise UserError("folder-nested", f"{other}, which is synced, is inside {path}", "choose another folder")
     if PRIVATE in Path(path).parts:
         raise UserError("folder-private", f"{path} is inside a folder's {PRIVATE}", "choose another folder", status=400)
+    if not os.path.lexists(path) and create and os.path.isdir(os.path.dirname(path)):
+        try:
+            os.mkdir(path)
+        except OSError as error:
+            raise UserError(
+                "folder-unusable", f"cannot make {path}: {error.strerror}", "choose another place"
+            ) from error
+    if not os.path.lexists(path):
+        raise UserError("folder-missing", f"there is no folder {path}", f"make it first: mkdir -p {path}", status=400)
+    if not os.path.isdir(path):
+        raise UserError("folder-not-a-folder", f"{path} is not a folder", "give the path of a folder", status=400)
     try:
         with tempfile.TemporaryFile(dir=path):
             pass

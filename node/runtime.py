@@ -36,9 +36,12 @@ class FolderRuntime:
         self.engine = FolderEngine(path, store, self.replica, self._fetch, now_ms)
         self.scope = trio.CancelScope()
 
-    async def run(self) -> None:
-        """Keep the folder until its scope is cancelled."""
+    async def run(self, hear_first: Callable[[], Awaitable[None]]) -> None:
+        """Keep the folder until its scope is cancelled. Where nothing is known of it yet, `hear_first` waits for what
+        others know: what is on this disk already is then recognised, and not told anew."""
         with self.scope:
+            if not self.replica.frontier:
+                await hear_first()
             await self.engine.run()
 
     def erase(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -118,7 +119,8 @@ def up(
 
 def _as_called() -> str:
     """Return what to type for this command: its name where the shell finds it, else its path."""
-    return "shoal" if shutil.which("shoal") else sys.argv[0]
+    called = "shoal" if shutil.which("shoal") else sys.argv[0]
+    return called if Context.home == find_home(None) else f"{called} --home {shlex.quote(str(Context.home.path))}"
 
 
 def _failed_start(home: Home, start: int, code: int) -> UserError:
@@ -210,7 +212,8 @@ def folder_add(
     emit(
         json_,
         made,
-        f"{made['name']!r} is kept at {made['path']}. On another device: shoal folder join {made['name']} PATH",
+        f"{made['name']!r} is kept at {made['path']}. On another device: "
+        f"shoal folder join {shlex.quote(made['name'])} PATH",
     )
 
 
@@ -264,7 +267,13 @@ def _wait_for_sync(timeout: float, *, quiet: bool) -> dict[str, Any]:
         if settled >= 2:
             return found
         if time.monotonic() > deadline:
-            raise UserError("timeout", f"not in sync after {timeout:g} s", "see: shoal status", EXIT_TIMEOUT)
+            held = [
+                f"{f['name']}: {f['held_deletions']} deletions are held"
+                for f in found["folders"]
+                if f["held_deletions"]
+            ]
+            why = "; ".join(held) + ": shoal folder confirm-deletes NAME" if held else "see: shoal status"
+            raise UserError("timeout", f"not in sync after {timeout:g} s", why, EXIT_TIMEOUT)
         if not quiet and sys.stderr.isatty():
             here = sum(f["needed_bytes"] for f in found["folders"])
             there = sum(f["needed_bytes"] for d in found["devices"] for f in d["folders"])
@@ -344,7 +353,8 @@ def main() -> None:
                 file=sys.stderr,
             )
             sys.exit(EXIT_FAILED)
-        print(f"error: {format_message()} (see shoal --help)", file=sys.stderr)
+        if format_message():  # not so when it was called without a word, which is answered with the help
+            print(f"error: {format_message()} (see shoal --help)", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -84,7 +85,7 @@ def show_folders(folders: list[dict[str, Any]]) -> None:
     if not folders:
         print("No folder yet. Add one: shoal folder add PATH")
     for folder in folders:
-        where = folder["path"] or f"not kept here; to keep it: shoal folder join {folder['name']} PATH"
+        where = folder["path"] or f"not kept here; to keep it: shoal folder join {shlex.quote(folder['name'])} PATH"
         print(f"{folder['name']}: {where}")
 
 

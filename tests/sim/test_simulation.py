@@ -1,4 +1,4 @@
-"""Whole lives of three devices, simulated: see `world`. One that fails prints its seed: `python -m tests.sim --seed N`."""
+"""Whole lives of three devices: see `world`. One that fails prints its seed: `python -m tests.sim --seed N`."""
 
 from __future__ import annotations
 

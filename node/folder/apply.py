@@ -50,6 +50,7 @@ class Steps:
     stuck: set[NodeId] = field(default_factory=set)
     waiting: list[NodeId] = field(default_factory=list)
     done: list[NodeId] = field(default_factory=list)
+    moved: list[tuple[str, str]] = field(default_factory=list)  # folders: old path, new path
 
 
 class _Document:
@@ -189,6 +190,8 @@ class Applier:
         self._disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
         moved = replace(now, parent=view.parent, name=view.name, copy_of=view.copy_of)
         self._index.put(replace(moved, signature=self._signature_at(path, now, steps)))
+        if record.kind == "dir":
+            steps.moved.append((old, path))
         self._index.commit()
         self._problems.clear(path)
         return True
@@ -208,6 +211,8 @@ class Applier:
         with self._disk.writable(os.path.dirname(source), *([source] if record.kind == "dir" else [])):
             self._disk.rename_new(source, target)
         self._index.put(replace(parked, signature=self._signature_at(PARKING + record.id.hex(), record, steps)))
+        if record.kind == "dir":
+            steps.moved.append((path, PARKING + record.id.hex()))
         return True
 
     def _remove(self, record: LocalNode, steps: Steps) -> bool:

@@ -6,7 +6,7 @@ waits for peers and for the disk, and runs beside, a few groups at a time.
 
 from __future__ import annotations
 
-import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,22 +27,20 @@ from shoal.node.folder.marker import has_marker, make_places, tidy
 from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
+from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
 from shoal.node.folder.watch import Watch, watch
 from shoal.node.replica import Replica
 from shoal.node.store import Store
-from shoal.transfer.chunking import chunk_id
 
 GROUP_FILES = 500
 GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
-READ_BYTES = 4 * 1024 * 1024  # of chunks read at once for a peer
-
-_Wanted = tuple[bytes, Sequence[tuple[str, int]], int]
+REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
 
@@ -91,6 +89,7 @@ class FolderEngine:
         self._busy: set[NodeId] = set()  # being placed; changed in place, the scanner reads it
         ways = self._disk, self._turns, self.root, self.index, replica
         self._placer = Placer(*ways, fetch, self._problems)
+        self._reader = ChunkReader(*ways)
         self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
         self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
         self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
@@ -100,6 +99,7 @@ class FolderEngine:
         self._later: dict[str, float] = {}  # path -> when to look at it
         self._missing_since: dict[str, float] = {}
         self._patience = Patience()
+        self._moved: deque[tuple[float, str, str]] = deque()  # until when to think of it, old path, new path
         self._busy_bytes = 0
         self._groups = 0
         self._held: Findings | None = None
@@ -159,25 +159,11 @@ class FolderEngine:
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
-        wanted: list[_Wanted] = []
-        size = 0
-        for chunk in ids:
-            sources = list(self.index.sources(chunk))
-            length = sources[0][2] if sources else 0
-            wanted.append((chunk, [(os.path.join(self.root, path), offset) for path, offset, _ in sources], length))
-            size += length
-            if size >= READ_BYTES:
-                break
-        read = await self._turns.run(self._read_wanted, wanted, _wanted_size)
-        for _, damaged in read:
-            # Most often it was just edited.
-            self._paths |= {path.removeprefix(self.root + "/") for path in damaged}
-            if damaged:
-                self.wake()
-        return [data for data, _ in read]
-
-    def _read_wanted(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
-        return [_read_chunk(self._disk, self.replica.content_key, *want) for want in wanted]
+        found, damaged = await self._reader.read(ids)
+        if damaged:
+            self._paths |= damaged  # most often it was just edited
+            self.wake()
+        return found
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -251,6 +237,7 @@ class FolderEngine:
         paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
         if not (whole or paths):
             return False
+        paths |= self._where_now(paths, now)
         if whole or RULES in paths:
             self._rules.refresh()
         if whole:
@@ -269,6 +256,15 @@ class FolderEngine:
             self._scanned = trio.Event()
         self.on_progress()
         return not findings.empty
+
+    def _where_now(self, paths: set[str], now: float) -> set[str]:
+        """Return where paths are by now that were heard of before the folder they are in was moved, by this engine."""
+        while self._moved and self._moved[0][0] <= now:
+            self._moved.popleft()
+        found: set[str] = set()
+        for _, old, new in self._moved:
+            found |= {new + path[len(old) :] for path in paths | found if path.startswith(old + "/")}
+        return found
 
     def _hold_mass(self, findings: Findings) -> None:
         moved = self._recorder.moved(findings)
@@ -322,6 +318,7 @@ class FolderEngine:
             self._patience.succeeded(node)
         self._paths |= set(steps.look)
         now = trio.current_time()
+        self._moved += [(now + REMEMBER, old, new) for old, new in steps.moved]
         for node in steps.stuck:
             self._patience.failed(node, now, soon=bool(steps.look))
         for node in steps.waiting:
@@ -376,27 +373,11 @@ class FolderEngine:
         self.on_progress()
 
     def _stands(self, view: NodeView) -> bool:
-        """Return whether the document still says what was placed, and nothing more."""
-        return view.copy_of is None and not view.conflicts and self.replica.view(view.id) == view
+        """Return whether the document still says what was placed, and nothing more, and no copy is left of before."""
+        settled = view.copy_of is None and not view.conflicts and not self.index.copies(view.id)
+        return settled and self.replica.view(view.id) == view
 
     def _set(self, status: Status, reason: str) -> None:
         if (status, reason) != (self._status, self._reason):
             self._status, self._reason = status, reason
             self.on_progress()
-
-
-def _wanted_size(wanted: _Wanted) -> int:
-    return wanted[2]
-
-
-def _read_chunk(
-    disk: Disk, key: bytes, chunk: bytes, places: Sequence[tuple[str, int]], length: int
-) -> tuple[bytes | None, list[str]]:
-    """Return the chunk from the first place that has it, None from none; and the paths that did not."""
-    damaged: list[str] = []
-    for path, offset in places:
-        data = disk.read_piece(path, offset, length)
-        if data is not None and chunk_id(key, data) == chunk:
-            return data, damaged
-        damaged.append(path)
-    return None, damaged

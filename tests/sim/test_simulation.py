@@ -22,7 +22,7 @@ def simulate(first: int, count: int) -> None:
 
 
 def test_simulated_lives_end_the_same_with_nothing_lost() -> None:
-    simulate(0, 20)
+    simulate(0, 60)
 
 
 @pytest.mark.soak

@@ -1,0 +1,56 @@
+"""Chunks for other devices, read from the files on this disk; each is verified before it goes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from shoal.node.folder.disk import Disk
+from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.local import LocalIndex
+from shoal.node.replica import Replica
+from shoal.transfer.chunking import chunk_id
+
+READ_BYTES = 4 * 1024 * 1024  # of chunks read at once
+
+_Wanted = tuple[bytes, Sequence[tuple[str, int]], int]
+"""A chunk's id, the relative paths and offsets where it should be, and its length."""
+
+
+class ChunkReader:
+    """Reads chunks of one folder."""
+
+    def __init__(self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica) -> None:
+        self._disk = disk
+        self._turns = turns
+        self._root = root
+        self._index = index
+        self._key = replica.content_key
+
+    async def read(self, ids: Sequence[bytes]) -> tuple[list[bytes | None], set[str]]:
+        """Return chunks, None where nobody has one, fewer than asked once about 4 MiB are read; and the relative paths
+        of files that are not what they were."""
+        wanted: list[_Wanted] = []
+        size = 0
+        for chunk in ids:
+            sources = list(self._index.sources(chunk))
+            length = sources[0][2] if sources else 0
+            wanted.append((chunk, [(path, offset) for path, offset, _ in sources], length))
+            size += length
+            if size >= READ_BYTES:
+                break
+        read = await self._turns.run(self._read_all, wanted, lambda want: want[2])
+        return [data for data, _ in read], {path for _, damaged in read for path in damaged}
+
+    def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
+        return [self._read(*want) for want in wanted]
+
+    def _read(self, chunk: bytes, places: Sequence[tuple[str, int]], length: int) -> tuple[bytes | None, list[str]]:
+        """Return the chunk from the first place that has it, None from none; and the paths that did not."""
+        damaged: list[str] = []
+        for path, offset in places:
+            data = self._disk.read_piece(os.path.join(self._root, path), offset, length)
+            if data is not None and chunk_id(self._key, data) == chunk:
+                return data, damaged
+            damaged.append(path)
+        return None, damaged

@@ -278,6 +278,8 @@ class Applier:
         if isinstance(content, FileContent | LinkContent):
             record = replace(record, signature=replace(record.signature, mtime_ns=content.mtime_ns))
         signature = self._signature_at(path, record, steps)
+        if record.kind == "dir":
+            signature = self._disk.look(full) or signature  # its new mode is what was asked for
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
         return True
 
@@ -285,7 +287,8 @@ class Applier:
         """Return the signature of what was just changed; one that has it read, where something else is by now."""
         found = self._disk.look(os.path.join(self._root, path))
         if found is not None and is_same(found, record.signature):
-            return found
+            # A folder's mode may be another by now: that is for the scanner to find.
+            return replace(found, mode=record.signature.mode) if record.kind == "dir" else found
         steps.look.append(path)
         return replace(record.signature, ctime_ns=0)
 

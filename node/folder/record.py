@@ -164,7 +164,8 @@ class Recorder:
             moved = replace(moved, id=done[0].node, copy_of=None, version=done[0].version)
         if record.kind == "file" or record.signature.mode != seen.signature.mode:
             # Have it read: an inode that was freed is given to the next new file, which is no move at all.
-            moved = replace(moved, signature=replace(seen.signature, ctime_ns=0))
+            unread = replace(seen.signature, ctime_ns=0, mode=record.signature.mode)
+            moved = replace(moved, signature=unread)
             findings.changed.append((moved.id, seen))
         self._index.put(moved)
 

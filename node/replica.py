@@ -117,7 +117,9 @@ class Replica:
         for change in changes:
             node, made = self._facts_for(change, results)
             facts += made
-            version = next((f.id for n, f in made if n == node and isinstance(f, Version)), None)
+            # The edit of a conflict copy is a version of the copy's owner.
+            own = (f.id for n, f in made if isinstance(f, Version) and (n == node or isinstance(change, Edit)))
+            version = next(own, None)
             results.append(Committed(node, version))
         if facts:
             with self._atomic():

@@ -154,3 +154,17 @@ def test_a_copy_that_begins_anew_splits_nothing_even_if_it_meets_a_peer_that_was
     exchange(restored, peer)
     exchange(behind, peer)
     assert names(restored) == names(peer) == names(behind) == {"old": "1", "lost": "2", "new": "3"}
+
+
+def test_each_edit_of_a_conflict_copy_replaces_the_one_before() -> None:
+    one, other = replica(1, MemoryStore()), replica(2, MemoryStore())
+    (made,) = one.commit([Create(ROOT, "f", "file", link("base"))])
+    exchange(one, other)
+    one.commit([Edit(made.node, link("mine"), made.version)])
+    other.commit([Edit(made.node, link("theirs"), made.version)])
+    exchange(one, other)
+    (copy_view,) = [view for view in one.children(ROOT) if view.copy_of is not None]
+    (edited,) = one.commit([Edit(copy_view.id, link("settling"), copy_view.version.id)])
+    assert edited.version in {view.version.id for view in one.children(ROOT)}
+    one.commit([Edit(copy_view.id, link("settled"), edited.version)])
+    assert len(one.children(ROOT)) == 2

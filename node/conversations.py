@@ -22,12 +22,21 @@ if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 
+BACK_AFTER_LOSS = 5.0  # seconds in which a device that was lost most often is back, if it will be
+BACK_AFTER_FAULT = 120.0  # the same for one whose conversation a fault ended, here or there
+
+
 class Conversations:
     """Begins and ends the sessions of a node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
+        self._back_by: dict[DeviceId, float] = {}
+
+    def may_resume(self, device: DeviceId) -> bool:
+        """Return whether a conversation that ended is likely to go on in a moment."""
+        return trio.current_time() < self._back_by.get(device, 0.0)
 
     async def serve(self, stream: ByteStream) -> None:
         """Take a stream that a device opened to converse."""
@@ -55,7 +64,7 @@ class Conversations:
                 else:
                     stream = await streams.receive()
             self._node.events.add("connected", f"connected to {name}", device=peer_id_text(device))
-            with bulkhead(f"the session with {name}", lambda reason: self._session_failed(name, reason)):
+            with bulkhead(f"the session with {name}", lambda reason: self._session_failed(device, reason)):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hold, device)
                     await self._converse(device, stream)
@@ -75,10 +84,13 @@ class Conversations:
             pass
         finally:
             self._node.sessions.pop(device, None)
+            self._back_by[device] = trio.current_time() + BACK_AFTER_LOSS
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await stream.reset()
 
-    def _session_failed(self, name: str, reason: str) -> None:
+    def _session_failed(self, device: DeviceId, reason: str) -> None:
+        self._back_by[device] = trio.current_time() + BACK_AFTER_FAULT
+        name = self._node.account.devices().get(device, "a device")
         self._node.events.add("session-failed", f"the conversation with {name} ended: {reason}")
 
     async def _hold(self, device: DeviceId) -> None:

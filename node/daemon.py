@@ -85,13 +85,14 @@ class Node:
         self.pairing = Pairing(self)
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
+        self._conversations: Conversations
         self._nursery: trio.Nursery
 
     async def run(self, host: Host, *, mdns: bool) -> None:
         """Serve until `stopping` is set."""
         self.host = host
         self._settles_at = trio.current_time() + SETTLES
-        conversations = Conversations(self)
+        self._conversations = conversations = Conversations(self)
         self.peering = Peering(host, self._book, now_ms, conversations.while_up)
         self.account.changed = self._account_changed
         host.handle(SYNC, conversations.serve)
@@ -186,11 +187,13 @@ class Node:
         return now_ms() if device in self.sessions else self._book.seen_ms(device)
 
     def expects(self, device: DeviceId) -> bool:
-        """Return whether a device may be about to tell what it has: it just connected, or this node just started."""
+        """Return whether a device may be about to tell what it has: it just connected, or was just lost, or this node
+        just started."""
         conversation = self.sessions.get(device)
         if conversation is not None:
             return not conversation.introduced
-        return device in self.host.connected() or trio.current_time() < self._settles_at
+        started = trio.current_time() < self._settles_at
+        return started or device in self.host.connected() or self._conversations.may_resume(device)
 
     # -- what sessions ask -------------------------------------------------------------------------------------------
 

@@ -293,8 +293,12 @@ class Recorder:
     async def _commit_missing(self, missing: dict[NodeId, str], kept: Collection[NodeId] = ()) -> None:
         """Delete what is gone, what is in a folder before the folder; `kept`: what was in one, and is elsewhere now."""
         gone: list[LocalNode] = []
-        for node in missing:
-            gone += self._index.subtree(node, kept)
+        covered: set[NodeId] = set()
+        for node in sorted(missing, key=lambda node: missing[node].count("/")):
+            if node not in covered:  # it was in a folder that is gone
+                inside = self._index.subtree(node, kept)
+                covered |= {record.id for record in inside}
+                gone += inside
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
             known = [record for record in group if self._replica.view(record.id) is not None]

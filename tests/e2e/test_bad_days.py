@@ -74,6 +74,17 @@ def test_a_device_that_froze_counts_as_gone_within_15_seconds(nodes: tuple[Node,
         os.kill(frozen, signal.SIGCONT)
 
 
+def test_all_is_not_called_in_sync_when_a_device_was_lost_a_moment_ago(nodes: tuple[Node, Node]) -> None:
+    one, other = nodes
+    pair(one, other)
+    one.run("status", "--wait", "--timeout", "30")
+    other.kill()
+    while (found := one.json("status"))["devices"][0]["connected"]:
+        time.sleep(0.05)
+    assert not found["in_sync"]  # it may be back in a moment, and have news
+    one.run("status", "--wait", "--timeout", "30")  # a device that stays away is not waited for
+
+
 def test_a_home_put_back_from_an_old_copy_gets_everything_back_and_its_new_work_through(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

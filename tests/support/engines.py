@@ -100,7 +100,7 @@ async def conflict(one: Device, other: Device) -> None:
     await settle(one, other)
 
 
-async def settle(*devices: Device, seconds: float = 20) -> None:
+async def settle(*devices: Device, seconds: float = 60) -> None:
     """Wait until all are idle and agree. Raises AssertionError that says who is not, and why."""
     with trio.move_on_after(seconds):
         quiet = 0

@@ -103,7 +103,7 @@ def pair(one: Node, other: Node) -> None:
     other.run("pair", offer["code"], "--address", offer["addresses"][0])
 
 
-def wait_in_sync(*nodes: Node, timeout: int = 60) -> None:
+def wait_in_sync(*nodes: Node, timeout: int = 120) -> None:
     """Have each look at its folders, then wait until all is the same everywhere."""
     for node in nodes:
         node.run("scan")

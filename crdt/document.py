@@ -103,6 +103,21 @@ class Document:
                 if fact is not None:
                     yield fact
 
+    def facts_of(self, node: NodeId) -> list[Fact]:
+        """Return every fact of one node."""
+        number, prefix = shard_of(node), node.hex()
+        items = [(key, value) for key, value in self._shard(number).facts.items() if key.startswith(prefix)]
+        return [fact for key, value in items if (found := self._read(number, key, value)) and (fact := found[1])]
+
+    def by_node(self, shard: int) -> dict[NodeId, list[Fact]]:
+        """Return every fact of a shard, by node."""
+        found: dict[NodeId, list[Fact]] = {}
+        for key, value in list(self._shard(shard).facts.items()):
+            fact = self._read(shard, key, value)
+            if fact is not None:
+                found.setdefault(fact[0], []).append(fact[1])
+        return found
+
     def snapshot(self, shard: int) -> bytes:
         """Return one update that holds the whole shard, pending parts included."""
         return self._shard(shard).doc.get_update()

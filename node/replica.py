@@ -134,6 +134,25 @@ class Replica:
             self.staging.commit(sync=False)
         return results
 
+    def commit_wanted(self, changes: Sequence[DocChange]) -> list[Committed]:
+        """Make changes of the document that the disk has yet to follow, as it follows a peer's."""
+
+        def mark(results: list[Committed]) -> None:
+            for result in results:
+                self.dirty.mark(result.node, self._size(result.node))
+
+        done = self.commit(changes, mark)
+        self.changed()
+        return done
+
+    def facts_of(self, node: NodeId) -> list[Fact]:
+        """Return all that was ever said of a node, in any order."""
+        return self._document.facts_of(node)
+
+    def facts_by_node(self, shard: int) -> dict[NodeId, list[Fact]]:
+        """Return all that was ever said of the nodes of one shard of the document."""
+        return self._document.by_node(shard)
+
     def mark_dirty(self, nodes: Sequence[NodeId]) -> None:
         """Have the engine look at these nodes again."""
         for node in nodes:

@@ -33,7 +33,7 @@ class FolderRuntime:
         self.path = path
         self._fetcher = fetcher
         self.replica = Replica(store, entry.id, entry.secret, key, is_member, now_ms, os.urandom)
-        self.engine = FolderEngine(path, store, self.replica, self._fetch, now_ms)
+        self.engine = FolderEngine(path, store, self.replica, self.fetch, now_ms)
         self.scope = trio.CancelScope()
 
     async def run(self, hear_first: Callable[[], Awaitable[None]]) -> None:
@@ -49,7 +49,7 @@ class FolderRuntime:
         self.replica.erase()
         self.engine.index.erase()
 
-    async def _fetch(
+    async def fetch(
         self,
         wants: Sequence[tuple[bytes, int]],
         sink: Callable[[list[tuple[bytes, bytes | memoryview]]], Awaitable[None]],

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import views
+from shoal.node.api import versions, views
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
 from shoal.node.store import StoreDamaged, StoreFull
@@ -156,6 +156,8 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
                 yield f"id: {event.number}\ndata: {json.dumps(_event(event))}\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream")
+
+    versions.add_routes(app, node)
 
     @app.post("/api/shutdown")
     async def shutdown() -> JSONResponse:

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli.client import ApiClient
+from shoal.node.cli import history
+from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.show import show_event, show_folders, show_peers, show_status, size
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
 from shoal.node.home import DEFAULT_API, Home, find_home
@@ -29,29 +30,12 @@ app = typer.Typer(
 )
 folder_app = typer.Typer(help="Folders of your account, and those kept on this device.", no_args_is_help=True)
 app.add_typer(folder_app, name="folder")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-
-
-class Context:
-    """What the options before the command say."""
-
-    home: Home = find_home(None)
+history.add_commands(app, folder_app)
 
 
 @app.callback()
 def options(home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None) -> None:
     Context.home = find_home(home)
-
-
-def api() -> ApiClient:
-    """Return the client of the chosen home's node."""
-    return ApiClient(Context.home)
-
-
-def emit(as_json: bool, value: Any, text: str = "") -> None:
-    """Print a result."""
-    print(json.dumps(value) if as_json else text)
 
 
 @app.command()

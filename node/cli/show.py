@@ -20,12 +20,13 @@ def size(count: int) -> str:
 def _state(item: dict[str, Any]) -> str:
     if item["in_sync"]:
         return "in sync"
-    left = f"{_count(item['needed_files'], 'file')}, {size(item['needed_bytes'])} to come"
+    left = f"{count(item['needed_files'], 'file')}, {size(item['needed_bytes'])} to come"
     return left if item["needed_files"] else "looking"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def count(number: int, thing: str, things: str = "") -> str:
+    """Return a number of things in words: `1 file`, `2 files`."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
 
 
 def show_status(status: dict[str, Any]) -> None:
@@ -36,7 +37,7 @@ def show_status(status: dict[str, Any]) -> None:
 
     console = Console()
     device = status["device"]
-    console.print(f"[bold]{escape(device['name'])}[/bold], {_count(len(status['folders']), 'folder')}")
+    console.print(f"[bold]{escape(device['name'])}[/bold], {count(len(status['folders']), 'folder')}")
     table = Table(box=None, pad_edge=False)
     for column in ("folder", "path", "state", "items"):
         table.add_column(column, style="bold" if column == "folder" else None, overflow="fold")

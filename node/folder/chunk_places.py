@@ -1,7 +1,8 @@
 """Where the bytes of chunks are on this disk: in live files by node, and in what was kept of replaced and deleted ones.
 
 A version can be wanted again after its file went: by a device that had not fetched it yet, or here, as a conflict copy.
-What is kept in `.shoal/versions` is then a holder's only copy, so it is served like a live file.
+What is kept in `.shoal/versions` is then a holder's only copy, so it is served like a live file. See `keeping` for what
+is packed: its chunks are objects, files of their own in `.shoal/objects`.
 
 Keys after the folder's 16 bytes:
     column `chunk`: chunk id + node + offset (8) -> length (4); for a kept file, `KEPT` as node, and its name at the end
@@ -10,12 +11,13 @@ Keys after the folder's 16 bytes:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from shoal.crdt.model import CHUNK_REF_SIZE, Content, FileContent, FolderId, NodeId
 from shoal.node.store import Staging
 
 KEPT = NodeId(b"\xfe" * 16)
+PACKED = ".packed"  # ends the names of kept versions whose chunks are objects
 
 
 class ChunkPlaces:
@@ -24,6 +26,7 @@ class ChunkPlaces:
     def __init__(self, staging: Staging, folder: FolderId) -> None:
         self._staging = staging
         self._folder = folder
+        self.on_kept: Callable[[str], None] = lambda name: None
 
     def add(self, node: NodeId, content: Content) -> None:
         """Stage that the node's file on disk has this content."""
@@ -37,15 +40,30 @@ class ChunkPlaces:
 
     def keep(self, name: str, content: Content) -> None:
         """Stage that the kept file of that name has this content."""
-        chunks = _chunks(content)
-        if chunks:
-            self._staging.put("local", self._folder + b"k" + name.encode(), chunks)
-            for key, length in self._rows(KEPT, chunks, name.encode()):
-                self._staging.put("chunk", key, length)
+        self.keep_chunks(name, _chunks(content))
+        self.on_kept(name)
+
+    def keep_chunks(self, name: str, chunks: bytes) -> None:
+        """Stage that the kept file of that name has these chunks, packed references."""
+        self._staging.put("local", self._folder + b"k" + name.encode(), chunks)
+        for key, length in self._rows(KEPT, chunks, name.encode()):
+            self._staging.put("chunk", key, length)
+
+    def chunks_of(self, name: str) -> bytes | None:
+        """Return the packed references of a kept file's chunks; None when it is not known."""
+        return self._staging.get("local", self._folder + b"k" + name.encode())
+
+    def kept_names(self) -> list[str]:
+        """Return the names of all kept files that are known."""
+        return [key[17:].decode() for key, _ in self._staging.scan("local", self._folder + b"k")]
+
+    def has_object(self, chunk: bytes) -> bool:
+        """Return whether a packed version has this chunk."""
+        return any(name.endswith(PACKED) for name, _, _ in self.kept(chunk))
 
     def forget(self, name: str) -> None:
         """Stage that the kept file is gone."""
-        chunks = self._staging.get("local", self._folder + b"k" + name.encode())
+        chunks = self.chunks_of(name)
         if chunks is not None:
             self._staging.delete("local", self._folder + b"k" + name.encode())
             for key, _ in self._rows(KEPT, chunks, name.encode()):

@@ -21,6 +21,7 @@ from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import RULES, IgnoreRules
+from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
@@ -90,6 +91,7 @@ class FolderEngine:
         ways = self._disk, self._turns, self.root, self.index, replica
         self._placer = Placer(*ways, fetch, self._problems)
         self._reader = ChunkReader(*ways)
+        self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time)
         self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
         self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
         self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
@@ -189,6 +191,7 @@ class FolderEngine:
         async with trio.open_nursery() as nursery:
             # Before the first scan, so that nothing falls between.
             await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
+            nursery.start_soon(self.keeper.run)
             next_scan = trio.current_time() + RESCAN
             try:
                 while True:
@@ -214,10 +217,7 @@ class FolderEngine:
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
         keep = {self._placer.temporary(view) for view in views}
-        self._placer.partial, expired = await self._turns.apart(tidy, self._disk, self.root, keep, self._now_ms())
-        for name in expired:
-            self.index.places.forget(name)
-        self.index.commit()
+        self._placer.partial = await self._turns.apart(tidy, self._disk, self.root, keep)
 
     def _saw(self, paths: set[str]) -> None:
         self._paths |= paths

@@ -5,6 +5,7 @@ Keys after the folder's 16 bytes, in column `local`:
     c + parent + name          the child's node id
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
+    v, a                       see `keeping`
 and those of `chunk_places`.
 """
 
@@ -19,7 +20,7 @@ import cbor2
 
 from shoal.crdt.facts import content_fields, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
-from shoal.node.folder.chunk_places import ChunkPlaces
+from shoal.node.folder.chunk_places import PACKED, ChunkPlaces
 from shoal.node.folder.signature import Signature
 from shoal.node.store import Staging
 
@@ -29,6 +30,7 @@ PRIVATE = ".shoal"
 MAX_DEPTH = 250  # names in a path: a path has less than 4,096 bytes on any disk that Shoal runs on
 PARKING = f"{PRIVATE}/tmp/"
 VERSIONS = f"{PRIVATE}/versions/"
+OBJECTS = f"{PRIVATE}/objects/"
 CACHED = 10_000  # decoded records
 
 
@@ -101,7 +103,7 @@ class LocalIndex:
             if path is not None:
                 yield path, offset, length
         for name, offset, length in self.places.kept(chunk):
-            yield VERSIONS + name, offset, length
+            yield (object_path(chunk), 0, length) if name.endswith(PACKED) else (VERSIONS + name, offset, length)
 
     def put(self, node: LocalNode) -> None:
         """Stage a record in place of the one with its id."""
@@ -210,6 +212,12 @@ class LocalIndex:
             self._copies.get(old.copy_of, set()).discard(old.id)
         if not keep_chunks:
             self.places.drop(old.id, old.content)
+
+
+def object_path(chunk: bytes) -> str:
+    """Return the relative path of the file that holds a chunk of packed versions."""
+    text = chunk.hex()
+    return f"{OBJECTS}{text[:2]}/{text}"
 
 
 def _chunks(node: LocalNode) -> bytes:

@@ -11,7 +11,6 @@ from shoal.node.folder.local import PRIVATE
 
 PART = ".part"  # temporaries, being filled
 SWAP = ".swap"  # temporaries that are changing places with the file that they replace
-KEEP_MS = 30 * 24 * 3600 * 1000  # how long replaced and removed files are kept
 
 
 def make_marker(disk: Disk, root: str, folder: FolderId) -> None:
@@ -25,7 +24,7 @@ def make_marker(disk: Disk, root: str, folder: FolderId) -> None:
 
 def make_places(disk: Disk, root: str) -> None:
     """Make the places inside `.shoal` that are not there: people remove them to free space. Raises OSError."""
-    for name in ("tmp", "versions"):
+    for name in ("tmp", "versions", "objects"):
         path = join(root, PRIVATE, name)
         if disk.look(path) is None:
             disk.fs.mkdir(path, 0o700)
@@ -39,32 +38,18 @@ def has_marker(disk: Disk, root: str, folder: FolderId) -> bool:
         return False
 
 
-def tidy(disk: Disk, root: str, keep: set[str], now_ms: int) -> tuple[set[str], list[str]]:
-    """Remove temporaries that nobody needs, and kept versions that are past their time; return what is there of the
-    paths to `keep`, and the names of the kept versions that went."""
+def tidy(disk: Disk, root: str, keep: set[str]) -> set[str]:
+    """Remove temporaries that nobody needs; return what is there of the paths to `keep`."""
     kept = set()
-    expired = []
     temporaries, versions = join(root, PRIVATE, "tmp"), join(root, PRIVATE, "versions")
-    for name, _ in _listed(disk, temporaries):
-        path = join(temporaries, name)
-        with contextlib.suppress(OSError):
-            if path in keep:
-                kept.add(path)
-            elif name.endswith(SWAP):  # a crash in the middle of a swap: a person's file, perhaps
-                disk.fs.rename(path, join(versions, name))
-            elif name.endswith(PART):
-                disk.fs.unlink(path)
-    for name, since_ms in _listed(disk, versions):
-        if now_ms - since_ms > KEEP_MS:
+    with contextlib.suppress(OSError):
+        for name in sorted(name for name, _ in disk.list_directory(temporaries)):
+            path = join(temporaries, name)
             with contextlib.suppress(OSError):
-                disk.fs.unlink(join(versions, name))
-                expired.append(name)
-    return kept, expired
-
-
-def _listed(disk: Disk, path: str) -> list[tuple[str, int]]:
-    """Return names, and since when they are there, Unix milliseconds."""
-    try:
-        return sorted((name, signature.ctime_ns // 1_000_000) for name, signature in disk.list_directory(path))
-    except OSError:
-        return []
+                if path in keep:
+                    kept.add(path)
+                elif name.endswith(SWAP):  # a crash in the middle of a swap: a person's file, perhaps
+                    disk.fs.rename(path, join(versions, name))
+                elif name.endswith(PART):
+                    disk.fs.unlink(path)
+    return kept

@@ -1,0 +1,347 @@
+"""What was replaced or deleted is kept: how long, and in how little space.
+
+A file that is replaced or removed is moved to `.shoal/versions`, which costs nothing and is safe at once. Later, here,
+it is packed: its chunks become objects, files named by their id in `.shoal/objects`, each there once however many
+versions have it, and the kept file becomes a list of them. A file of one chunk stays as it is.
+
+Keys after the folder's 16 bytes, in column `local`:
+    v + name   [the folder's age when it was kept, in seconds]
+    a          [the folder's age, wall clock in ms]
+    p          [days of all, days of one a day, space]    the policy, where it is not the usual one
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from os.path import dirname, join
+
+import cbor2
+import trio
+
+from shoal.crdt.model import CHUNK_REF_SIZE
+from shoal.node.folder.chunk_places import PACKED
+from shoal.node.folder.disk import Disk, kind_of
+from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.local import OBJECTS, VERSIONS, LocalIndex, object_path
+from shoal.node.folder.placing import Fetch, Landed
+from shoal.node.folder.problems import Problems
+from shoal.node.folder.retention import Age, Kept, Policy, oldest_first, surplus
+from shoal.node.replica import Replica
+from shoal.transfer.chunking import chunk_id
+
+REST = 5.0  # seconds in which more that is replaced is waited for, before it is packed
+HOUR = 3600.0  # between two looks at what is past its time
+SHARE = 10  # kept versions take a tenth of the disk at most, unless told otherwise
+FRESH = ".new"  # objects being written
+
+Read = Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]
+
+
+class Keeper:
+    """Looks after the kept versions of one folder."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        turns: DiskTurns,
+        root: str,
+        index: LocalIndex,
+        replica: Replica,
+        problems: Problems,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._disk = disk
+        self._turns = turns
+        self._root = root
+        self._index = index
+        self._places = index.places
+        self._staging = replica.staging
+        self._folder = replica.folder
+        self._key = replica.content_key
+        self._problems = problems
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._unpacked: dict[str, bool] = {}  # names, and whether they are in `bytes`
+        self._news = trio.Event()
+        self._age: Age | None = None
+        self.bytes = 0  # that kept versions take
+        self._looked = False
+        self._dropped = -HOUR  # when it was last looked for what is past its time
+        index.places.on_kept = self._on_kept
+
+    async def run(self) -> None:
+        """Work until cancelled. Trouble with the disk is told, and tried again later."""
+        try:
+            while True:
+                self._news = trio.Event()
+                await self.work()
+                with trio.move_on_after(HOUR):
+                    await self._news.wait()
+                    await trio.sleep(REST)
+        finally:
+            self._places.on_kept = lambda name: None
+
+    async def work(self) -> None:
+        """Do what is to be done now."""
+        if not self._looked:
+            await self._look()
+        await self._pack_all()
+        if self._monotonic() - self._dropped >= HOUR or self.bytes > self._space():
+            await self._drop_surplus()
+
+    # -- asked by others ---------------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy:
+        """How long versions are kept."""
+        stored = self._staging.get("local", self._folder + b"p")
+        return Policy(*cbor2.loads(stored)) if stored is not None else Policy()
+
+    def set_policy(self, policy: Policy) -> None:
+        """Keep versions by this policy from now on."""
+        fields = [policy.all_days, policy.daily_days, policy.space]
+        self._staging.put("local", self._folder + b"p", cbor2.dumps(fields))
+        self._staging.commit()
+        self._news.set()
+
+    async def gather(self, name: str, chunks: bytes, read: Read, fetch: Fetch) -> list[bytes]:
+        """Have all of these chunks, packed references, on this disk, kept under `name`; return those that nobody has.
+        `read`: returns chunks from this disk, verified. Raises OSError."""
+        lacking: list[tuple[bytes, int]] = []
+        wanted = dict(_refs(chunks))
+        ids = list(wanted)
+        while ids:
+            found = await read(ids)
+            lacking += [(chunk, wanted[chunk]) for chunk, data in zip(ids, found, strict=False) if data is None]
+            del ids[: len(found)]
+        if not lacking:
+            return []
+
+        async def sink(landed: Landed) -> None:
+            await self._turns.apart(self._write_objects, landed)
+
+        gone = set(await fetch(lacking, sink))
+        got = [(chunk, size) for chunk, size in lacking if chunk not in gone]
+        refs = b"".join(chunk + size.to_bytes(4) for chunk, size in got)
+        await self._turns.apart(self._write_list, name + PACKED, refs)
+        self._places.keep_chunks(name + PACKED, refs)
+        self._stamp(name + PACKED)
+        self._index.commit(sync=True)
+        self.bytes += sum(size for _, size in got) + len(refs)
+        return sorted(gone)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def _on_kept(self, name: str) -> None:
+        self._stamp(name)
+        self._unpacked[name] = False
+        self._news.set()
+
+    def _stamp(self, name: str) -> None:
+        if self._staging.get("local", self._folder + b"v" + name.encode()) is None:
+            self._staging.put("local", self._folder + b"v" + name.encode(), cbor2.dumps([self._now()]))
+
+    def _now(self) -> float:
+        if self._age is None:
+            stored = self._staging.get("local", self._folder + b"a")
+            before = cbor2.loads(stored) if stored is not None else None
+            self._age = Age(before, self._now_ms(), self._monotonic())
+        return self._age.now(self._monotonic())
+
+    async def _look(self) -> None:
+        """Learn what is there: after a crash, or a repair of the store, the store may know less, or more."""
+        try:
+            found = await self._turns.apart(self._list_all)
+        except OSError as error:
+            self._problems.report(VERSIONS, error)
+            return
+        self._looked = True
+        there, objects = found
+        whole = True  # every list could be read
+        for count, name in enumerate(sorted(there)):
+            self._stamp(name)
+            if name.endswith(PACKED):
+                whole = self._learn_list(name, there) and whole
+            else:
+                self._unpacked[name] = True
+            if count % 100 == 99:
+                self._index.commit()
+                await trio.lowlevel.checkpoint()
+        for name in self._places.kept_names():
+            if name not in there and self._disk.look_quietly(join(self._root, VERSIONS, name)) is None:
+                self._forget(name)
+        self._index.commit()
+        self.bytes = sum(there.values()) + sum(objects.values())
+        for path, size in objects.items() if whole else ():
+            if path.endswith(FRESH) or self._is_orphan(path.rpartition("/")[2]):
+                with contextlib.suppress(OSError):
+                    self._disk.fs.unlink(join(self._root, path))
+                    self.bytes -= size
+
+    def _learn_list(self, name: str, there: dict[str, int]) -> bool:
+        """Take note of a packed version; return whether its list could be read."""
+        if self._places.chunks_of(name) is None:
+            try:
+                self._places.keep_chunks(name, self._read_list(name))
+            except OSError as error:
+                self._problems.report(VERSIONS + name, error)
+                return False
+        packed = name.removesuffix(PACKED)
+        if packed in there:  # a crash came before the file went that was packed
+            self._forget(packed)
+            self._unpacked.pop(packed, None)
+            with contextlib.suppress(OSError):
+                self._disk.fs.unlink(join(self._root, VERSIONS, packed))
+                del there[packed]
+        return True
+
+    def _is_orphan(self, name: str) -> bool:
+        try:
+            return not self._places.has_object(bytes.fromhex(name))
+        except ValueError:
+            return False  # not of this keeper's making
+
+    def _forget(self, name: str) -> None:
+        self._places.forget(name)
+        self._staging.delete("local", self._folder + b"v" + name.encode())
+
+    def _list_all(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the kept files by name, and the objects by relative path, with their sizes."""
+        versions = {name: sign.size for name, sign in self._disk.list_directory(join(self._root, VERSIONS))}
+        objects: dict[str, int] = {}
+        for part, sign in self._disk.list_directory(join(self._root, OBJECTS)):
+            if kind_of(sign) != "dir":
+                objects[OBJECTS + part] = sign.size
+                continue
+            for name, found in self._disk.list_directory(join(self._root, OBJECTS, part)):
+                objects[f"{OBJECTS}{part}/{name}"] = found.size
+        return versions, objects
+
+    async def _pack_all(self) -> None:
+        while self._unpacked:
+            name, counted = next(iter(self._unpacked.items()))
+            del self._unpacked[name]
+            seen = self._disk.look_quietly(join(self._root, VERSIONS, name))
+            chunks = self._places.chunks_of(name)
+            if seen is None:
+                continue
+            if not counted:
+                self.bytes += seen.size
+            if chunks is not None and len(chunks) > CHUNK_REF_SIZE:
+                try:
+                    await self._pack(name, chunks, seen.size)
+                except OSError as error:
+                    self._problems.report(VERSIONS + name, error)
+
+    async def _pack(self, name: str, chunks: bytes, size: int) -> None:
+        """Make objects of a kept file's chunks. The file goes last, so that a crash at any line leaves one or both."""
+        missing = [place for place in _places(chunks) if not self._places.has_object(place[0])]
+        if not await self._turns.apart(self._split, name, missing):
+            return  # its bytes are not what they were: it stays as it is
+        if self._disk.look_quietly(join(self._root, VERSIONS, name + PACKED)) is None:
+            await self._turns.apart(self._write_list, name + PACKED, chunks)
+            self.bytes += len(chunks)
+        since = self._staging.get("local", self._folder + b"v" + name.encode())
+        self._forget(name)
+        self._places.keep_chunks(name + PACKED, chunks)
+        self._staging.put("local", self._folder + b"v" + (name + PACKED).encode(), since or cbor2.dumps([self._now()]))
+        self._index.commit(sync=True)
+        self.bytes += sum({chunk: length for chunk, _, length in missing}.values())
+        with contextlib.suppress(OSError):
+            self._disk.fs.unlink(join(self._root, VERSIONS, name))
+            self.bytes -= size
+
+    def _split(self, name: str, missing: list[tuple[bytes, int, int]]) -> bool:
+        for chunk, offset, size in missing:
+            data = self._disk.read_piece(join(self._root, VERSIONS, name), offset, size)
+            if data is None or chunk_id(self._key, data) != chunk:
+                return False
+            self._write_object(chunk, data)
+        self._disk.fs.sync_all(join(self._root, OBJECTS))
+        return True
+
+    def _write_objects(self, chunks: Landed) -> None:
+        for chunk, data in chunks:
+            self._write_object(chunk, data)
+        self._disk.fs.sync_all(join(self._root, OBJECTS))
+
+    def _write_object(self, chunk: bytes, data: bytes | memoryview) -> None:
+        path = join(self._root, object_path(chunk))
+        if self._disk.look(dirname(path)) is None:
+            with contextlib.suppress(FileExistsError):
+                self._disk.fs.mkdir(dirname(path), 0o700)
+        self._disk.remove_quietly(path + FRESH)
+        self._disk.write_piece(path + FRESH, 0, data)
+        self._disk.fs.rename(path + FRESH, path)
+
+    def _write_list(self, name: str, chunks: bytes) -> None:
+        path = join(self._root, VERSIONS, name)
+        self._disk.write_whole(path, join(self._root, OBJECTS, "list" + FRESH), chunks)
+
+    def _read_list(self, name: str) -> bytes:
+        path = join(self._root, VERSIONS, name)
+        size = self._disk.fs.lstat(path).size
+        data = self._disk.read_piece(path, 0, size)
+        if data is None or size % CHUNK_REF_SIZE:
+            raise OSError(errno.EIO, "the list of a kept version's chunks cannot be read")
+        return data
+
+    def _space(self) -> int:
+        space = self.policy.space
+        return space if space is not None else self._disk.fs.space(self._root)[1] // SHARE
+
+    async def _drop_surplus(self) -> None:
+        age = self._now()
+        self._dropped = self._monotonic()
+        assert self._age is not None
+        state = self._age.state(self._now_ms(), self._monotonic())
+        self._staging.put("local", self._folder + b"a", cbor2.dumps(list(state)))
+        self._index.commit()
+        kept = [Kept(name, name[:32], since) for name, since in self._stamps()]
+        gone = set()
+        for version in surplus(kept, age, self.policy):
+            gone.add(version.name)
+            await self._drop(version.name)
+        space = self._space()
+        for version in oldest_first(version for version in kept if version.name not in gone):
+            if self.bytes <= space:
+                break
+            await self._drop(version.name)
+
+    def _stamps(self) -> Iterator[tuple[str, float]]:
+        for key, value in list(self._staging.scan("local", self._folder + b"v")):
+            yield key[17:].decode(), cbor2.loads(value)[0]
+
+    async def _drop(self, name: str) -> None:
+        chunks = self._places.chunks_of(name) or b""
+        path = join(self._root, VERSIONS, name)
+        seen = self._disk.look_quietly(path)
+        try:
+            self._disk.remove_quietly(path)
+        except OSError as error:
+            self._problems.report(VERSIONS + name, error)
+            return
+        self.bytes -= seen.size if seen is not None else 0
+        self._forget(name)
+        self._index.commit()
+        for chunk, size in _refs(chunks) if name.endswith(PACKED) else ():
+            if not self._places.has_object(chunk):
+                with contextlib.suppress(OSError):
+                    self._disk.fs.unlink(join(self._root, object_path(chunk)))
+                    self.bytes -= size
+        await trio.lowlevel.checkpoint()
+
+
+def _refs(chunks: bytes) -> Iterator[tuple[bytes, int]]:
+    for at in range(0, len(chunks), CHUNK_REF_SIZE):
+        yield chunks[at : at + 32], int.from_bytes(chunks[at + 32 : at + CHUNK_REF_SIZE])
+
+
+def _places(chunks: bytes) -> Iterator[tuple[bytes, int, int]]:
+    at = 0
+    for chunk, size in _refs(chunks):
+        yield chunk, at, size
+        at += size

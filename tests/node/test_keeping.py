@@ -1,0 +1,197 @@
+"""Kept versions: packed, so that what they share is there once; safe at every line; gone when their time is up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+from tests.sim.device import InlineTurns, PowerCut, SimStore
+from tests.sim.filesystem import SimFileSystem
+
+from shoal.crdt.keys import DeviceKey
+from shoal.crdt.model import FileContent, FolderId
+from shoal.node.folder.chunk_places import PACKED
+from shoal.node.folder.disk import Disk, kind_of
+from shoal.node.folder.keeping import Keeper
+from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.marker import make_marker
+from shoal.node.folder.problems import Problems
+from shoal.node.folder.reading import ChunkReader
+from shoal.node.folder.retention import DAY, Policy
+from shoal.node.replica import Replica
+from shoal.transfer.chunking import chunk_id, pack_refs
+
+ROOT, FOLDER = "/home", FolderId(b"f" * 16)
+SIZE = 1000  # of a chunk here
+
+
+class Shelf:
+    """A folder whose kept versions are looked after; `start` is a start of the node."""
+
+    def __init__(self) -> None:
+        self.fs = SimFileSystem(lambda: 10**18, 1, 1 << 30)
+        self.store = SimStore()
+        self.disk = Disk(self.fs)
+        self.fs.mkdir(ROOT)
+        make_marker(self.disk, ROOT, FOLDER)
+        self.passed = 0.0
+        self.numbers = count()
+        self.start()
+
+    def start(self) -> None:
+        key = DeviceKey(bytes(32))
+        self.replica = Replica(
+            self.store, FOLDER, b"s" * 32, key, lambda d: True, lambda: 0, random.Random(1).randbytes
+        )
+        self.index = LocalIndex(self.replica.staging, FOLDER)
+        ways = self.disk, InlineTurns(), ROOT, self.index, self.replica
+        self.keeper = Keeper(*ways, Problems(lambda: 0), lambda: 0, lambda: self.passed)
+        self.reader = ChunkReader(*ways)
+
+    def keep(self, chunks: list[bytes]) -> str:
+        """Have a file of these chunks replaced: what the engine does then."""
+        key, data = self.replica.content_key, b"".join(chunks)
+        refs = pack_refs([(chunk_id(key, chunk), len(chunk)) for chunk in chunks])
+        name = f"{'ab' * 16}-{next(self.numbers):04}"
+        self.disk.write_piece(f"{ROOT}/.shoal/versions/{name}", 0, data)
+        self.fs.settle()
+        self.index.places.keep(name, FileContent(len(data), 0o644, 0, refs))
+        self.index.commit(sync=True)
+        return name
+
+    async def work(self, seconds: float = 0.0) -> None:
+        """Let the keeper do its work; `seconds` pass before."""
+        self.passed += seconds
+        await self.keeper.work()
+
+    async def has(self, chunks: list[bytes]) -> bool:
+        ids = [chunk_id(self.replica.content_key, chunk) for chunk in chunks]
+        return (await self.reader.read(ids))[0] == chunks
+
+    def taken(self) -> int:
+        """Return the bytes of all kept versions and objects."""
+        whole = sum(sign.size for _, sign in self.fs.scan(f"{ROOT}/.shoal/versions"))
+        objects = f"{ROOT}/.shoal/objects"
+        parts = [f"{objects}/{part}" for part, sign in self.fs.scan(objects) if kind_of(sign) == "dir"]
+        return whole + sum(sign.size for part in parts for _, sign in self.fs.scan(part))
+
+
+def chunks(*seeds: int) -> list[bytes]:
+    return [random.Random(seed).randbytes(SIZE) for seed in seeds]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+async def test_what_versions_share_is_there_once(shelf: Shelf) -> None:
+    for change in range(100):
+        shelf.keep(chunks(*range(100, 150), change))
+    await shelf.work()
+    assert shelf.taken() < 1.1 * 151 * SIZE + 100 * 51 * 36
+    assert await shelf.has(chunks(*range(150)))
+
+
+async def test_a_file_of_one_chunk_stays_a_file(shelf: Shelf) -> None:
+    name = shelf.keep(chunks(1))
+    await shelf.work()
+    assert [found for found, _ in shelf.fs.scan(f"{ROOT}/.shoal/versions")] == [name]
+    assert await shelf.has(chunks(1))
+
+
+async def test_packed_versions_outlive_a_restart_and_the_loss_of_the_store(shelf: Shelf) -> None:
+    shelf.keep(chunks(1, 2))
+    await shelf.work()
+    shelf.start()
+    await shelf.work()
+    assert await shelf.has(chunks(1, 2))
+    shelf.store = SimStore()
+    shelf.start()
+    await shelf.work()
+    assert await shelf.has(chunks(1, 2))
+
+
+async def test_a_version_whose_time_is_up_takes_only_what_no_other_has(shelf: Shelf) -> None:
+    shelf.keeper.set_policy(Policy(all_days=10, daily_days=10, space=None))
+    shelf.keep(chunks(1, 2))
+    await shelf.work()
+    shelf.passed += 6 * DAY
+    shelf.keep(chunks(2, 3))
+    await shelf.work()
+    await shelf.work(6 * DAY)
+    assert await shelf.has(chunks(2, 3))
+    assert not await shelf.has(chunks(1))
+    assert shelf.taken() == shelf.keeper.bytes == 2 * (SIZE + 36)
+
+
+async def test_the_oldest_versions_go_where_the_space_is_spent(shelf: Shelf) -> None:
+    shelf.keeper.set_policy(Policy(space=6 * SIZE))
+    for change in range(10):
+        shelf.passed += 1
+        shelf.keep(chunks(2 * change, 2 * change + 1))
+    await shelf.work()
+    await shelf.work()
+    assert shelf.taken() <= 6 * SIZE
+    assert await shelf.has(chunks(18, 19))
+    assert not await shelf.has(chunks(0))
+
+
+async def test_bytes_that_rotted_stay_as_they_are(shelf: Shelf) -> None:
+    name = shelf.keep(chunks(1, 2))
+    shelf.disk.write_piece(f"{ROOT}/.shoal/versions/{name}", 5, b"rot")
+    await shelf.work()
+    assert name in [found for found, _ in shelf.fs.scan(f"{ROOT}/.shoal/versions")]
+
+
+def cut(shelf: Shelf, calls: int) -> Callable[[str], None]:
+    """Return what counts system calls, and cuts the power after so many."""
+    left = count(calls, -1)
+
+    def on_call(name: str) -> None:
+        if next(left) <= 0:
+            shelf.store.dead = True
+            raise PowerCut
+
+    return on_call
+
+
+@pytest.mark.parametrize("drop", [False, True])
+async def test_a_power_cut_at_any_call_loses_no_version_that_is_to_stay(drop: bool) -> None:
+    for calls in count():
+        shelf = Shelf()
+        shelf.keep(chunks(1, 2, 3))
+        if drop:
+            await shelf.work()
+            shelf.passed += 6 * DAY
+        shelf.keep(chunks(3, 4))
+        if drop:
+            await shelf.work()
+            shelf.keeper.set_policy(Policy(10, 10))
+            shelf.passed += 6 * DAY
+        shelf.fs.settle()
+        shelf.fs.on_call = cut(shelf, calls)
+        shelf.store.on_write = lambda on_call=shelf.fs.on_call: on_call("store")  # type: ignore[misc]
+        died = False
+        try:
+            await shelf.work()
+        except PowerCut:
+            died = True
+        shelf.fs.on_call = lambda name: None
+        shelf.store.on_write = lambda: None
+        if died:
+            shelf.store.crash()
+            shelf.fs.crash(random.Random(calls))
+        shelf.store.dead = False
+        shelf.start()
+        await shelf.work()
+        assert await shelf.has(chunks(3, 4)), calls
+        if not drop:
+            assert await shelf.has(chunks(1, 2)), calls
+        assert shelf.taken() == shelf.keeper.bytes, calls
+        names = [name for name, _ in shelf.fs.scan(f"{ROOT}/.shoal/versions")]
+        assert all(name.endswith(PACKED) for name in names), (calls, names)
+        if not died:
+            return

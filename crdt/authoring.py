@@ -9,6 +9,7 @@ from shoal.crdt.model import (
     MAX_LAMPORT,
     Content,
     DeviceId,
+    DirContent,
     Fact,
     FactId,
     Kind,
@@ -17,7 +18,7 @@ from shoal.crdt.model import (
     NodeView,
     Version,
 )
-from shoal.crdt.tree import Tree
+from shoal.crdt.tree import Tree, same_content
 
 Facts = list[tuple[NodeId, Fact]]
 
@@ -77,7 +78,8 @@ class Author:
 
     def edit(self, tree: Tree, node: NodeId, content: Content, base: FactId | None) -> Facts:
         """A new version that replaces `base` (None: it replaces nothing). An edited copy stays a copy of its owner."""
-        return [(self._owner(tree, node), self._version((base,) if base is not None else (), content))]
+        owner = self._owner(tree, node)
+        return [(owner, self._version(_seen_with(tree, owner, base), content))]
 
     def move(self, tree: Tree, node: NodeId, parent: NodeId, name: str) -> tuple[NodeId, Facts]:
         """A new place. A conflict copy that is moved becomes a file of its own; returns the node's id from then on."""
@@ -90,12 +92,13 @@ class Author:
         moved, facts = self.create(tree, parent, name, "file", copy.version.content)
         return moved, facts + self._drop(copy)
 
-    def delete(self, tree: Tree, node: NodeId, base: FactId | None) -> Facts:
-        """A deletion that replaces `base` alone, so an edit not seen here survives. A copy's settles the conflict."""
+    def delete(self, tree: Tree, node: NodeId, base: FactId | None, seen: tuple[FactId, ...] = ()) -> Facts:
+        """A deletion that replaces `base` alone, so an edit not seen here survives. A copy's settles the conflict.
+        `seen`: locations that it names, too; what follows from them is not the tree's to decide."""
         if tree.index.get(node) is None:
             copy = tree.view(node)
             return self._drop(copy) if copy is not None else []
-        return [(node, self._version((base,) if base is not None else (), None))]
+        return [(node, self._version(_seen_with(tree, node, base) + seen, None))]
 
     def _drop(self, copy: NodeView) -> Facts:
         """A deletion of the one head that `copy` shows. It says nothing of the others, whose content may be elsewhere
@@ -118,6 +121,24 @@ class Author:
     def _location(self, replaces: tuple[FactId, ...], parent: NodeId, name: str, kind: Kind) -> Location:
         fact = FactId(self._entropy(12))
         return Location(fact, replaces, self._lamport.tick(), self._device, self._now_ms(), parent, name, kind)
+
+
+def _seen_with(tree: Tree, node: NodeId, base: FactId | None) -> tuple[FactId, ...]:
+    """Return `base`, and the other heads that say the same: who saw the one has seen them all. Two devices that add the
+    same file before they meet make two."""
+    record = tree.index.get(node)
+    heads = record.heads if record is not None else ()
+    content = next((head.content for head in heads if head.id == base), None)
+    if base is None or content is None:
+        return (base,) if base is not None else ()
+    same = (head.id for head in heads if head.id != base and _says_the_same(head.content, content))
+    return base, *same
+
+
+def _says_the_same(one: Content | None, other: Content) -> bool:
+    if isinstance(other, DirContent):
+        return isinstance(one, DirContent)  # folders never conflict
+    return one is not None and same_content(one, other)
 
 
 def _heads(locations: tuple[Location, ...]) -> tuple[FactId, ...]:

@@ -37,10 +37,12 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """The node is gone from the disk. `base`: the version that was on disk."""
+    """The node is gone from the disk. `base`: the version that was on disk; `seen`: the locations that it was seen at,
+    see `folder.deletion`. Without any the deletion holds against every move."""
 
     node: NodeId
     base: FactId | None
+    seen: tuple[FactId, ...] = ()
 
 
 DocChange = Create | Edit | Move | Delete

@@ -348,8 +348,8 @@ class Replica:
                 return node, self._author.edit(self.tree, node, content, base)
             case Move(node, parent, name):
                 return self._author.move(self.tree, node, _resolved(parent, before), name)
-            case Delete(node, base):
-                return node, self._author.delete(self.tree, node, base)
+            case Delete(node, base, seen):
+                return node, self._author.delete(self.tree, node, base, seen)
 
     def _entry_key(self, log_id: LogId, seq: int) -> bytes:
         return self.folder + log_id.key() + seq.to_bytes(8)

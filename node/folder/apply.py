@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
 
 from shoal.crdt.model import ROOT, DirContent, FileContent, LinkContent, NodeId, NodeView
+from shoal.node.changes import Committed
+from shoal.node.folder.deletion import survivals
 from shoal.node.folder.disk import Disk, is_same
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import PARKED, PARKING, LocalIndex, LocalNode
@@ -92,6 +94,7 @@ class Applier:
         """Do for `nodes` what can be done at once; `busy` ones are being placed and are left alone."""
         asked = [node for node in nodes if node not in busy]
         steps = Steps()
+        self._keep_moved(record for node in asked if (record := self._index.get(node)) is not None)
         for count, step in enumerate(plan(asked, self._document, self._index, busy), 1):
             match step:
                 case _ if owner_of(step) in steps.stuck:
@@ -112,6 +115,20 @@ class Applier:
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._index.commit()
         return steps
+
+    def _keep_moved(self, records: Iterable[LocalNode]) -> bool:
+        """Say of what was deleted by who did not know where it is by now that it stays; return whether any does."""
+        edits = list(survivals(self._replica, records))
+
+        def note(done: Sequence[Committed]) -> None:
+            for edit, committed in zip(edits, done, strict=True):
+                record = self._index.get(edit.node)
+                if record is not None:
+                    self._index.put(replace(record, version=committed.version))
+
+        if edits:
+            self._replica.commit(edits, note)
+        return bool(edits)
 
     def _explain(self, node: NodeId) -> None:
         view = self._replica.view(node)
@@ -219,6 +236,8 @@ class Applier:
         path = self._index.path(record.id)
         if path is None:
             return self._index.get(record.id) is None
+        if self._keep_moved([record]):  # it was only in the way, and not asked for
+            return False
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
         if found is None:

@@ -16,6 +16,7 @@ import trio
 from shoal.crdt.model import ROOT, Content, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.freshness import Freshness
@@ -299,10 +300,13 @@ class Recorder:
                 inside = self._index.subtree(node, kept)
                 covered |= {record.id for record in inside}
                 gone += inside
+        along = {record.id: record for record in gone}
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
             known = [record for record in group if self._replica.view(record.id) is not None]
-            deletions = [Delete(record.id, record.version) for record in known]
+            deletions = [
+                Delete(record.id, record.version, places_seen(self._replica, record, along)) for record in known
+            ]
             self._replica.commit(deletions, partial(self._forget, group))
             await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
 

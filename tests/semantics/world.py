@@ -1,0 +1,186 @@
+"""Devices that are apart do one thing each, then meet: what do all of them show in the end?
+
+The devices are the simulator's: the real engine, replica and sessions, on a disk, a network and a time that are not.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Sequence
+from itertools import combinations
+
+import trio
+import trio.testing
+from tests.semantics.case import Case, Tree
+from tests.sim.device import ROOT, Device, Machine
+from tests.sim.person import Person
+from tests.sim.world import Failure, World
+
+NAMES = "ABC"
+COPY = re.compile(r" \(conflict \d{4}-\d\d-\d\d [0-9a-f]{8,}\)")
+TWIN = re.compile(r" \(conflict [0-9a-f]{12,}\)")
+
+
+class Hand:
+    """Carries out what a case says a person did. `name` is the person's; what they write has it in it."""
+
+    def __init__(self, person: Person, name: str) -> None:
+        self.person = person
+        self.fs = person.fs
+        self.name = name
+        self._texts = person.texts
+
+    def do(self, operations: str) -> None:
+        """Do what a line such as `move a b; edit b` says."""
+        self.person.device.by_hand = True
+        try:
+            for operation in operations.split("; "):
+                verb, *paths = operation.split(" ")
+                getattr(self, verb)(*(f"{ROOT}/{path}" for path in paths))
+        finally:
+            self.person.device.by_hand = False
+        self.fs.settle()
+
+    def plant(self, tree: Tree) -> None:
+        """Make the tree that all start from: folders end in a slash."""
+        for path, text in tree.items():
+            if path.endswith("/"):
+                self.fs.mkdir(f"{ROOT}/{path[:-1]}")
+            else:
+                self._write(f"{ROOT}/{path}", text)
+        self.fs.settle()
+
+    def create(self, path: str) -> None:
+        self._write(path, f"new by {self.name}")
+
+    def mkdir(self, path: str) -> None:
+        self.fs.mkdir(path)
+
+    def edit(self, path: str) -> None:
+        self._destroy(path)
+        self._write(path, f"edit by {self.name}")
+
+    def save(self, path: str) -> None:
+        """As many editors do: a new file takes the name."""
+        self._write(f"{path}~", f"edit by {self.name}")
+        self._destroy(path)
+        self.fs.rename(f"{path}~", path)
+
+    def delete(self, path: str) -> None:
+        if stat.S_ISDIR(self.fs.lstat(path).mode):
+            for name, _ in sorted(self.fs.scan(path)):
+                self.delete(f"{path}/{name}")
+            self.fs.rmdir(path)
+        else:
+            self._destroy(path)
+            self.fs.unlink(path)
+
+    def move(self, path: str, target: str) -> None:
+        """Onto a file that is there, as `mv` does it, the file is replaced."""
+        try:
+            self._destroy(target)
+        except FileNotFoundError:
+            pass
+        self.fs.rename(path, target)
+
+    def swap(self, one: str, other: str) -> None:
+        """With a third name, as people do it."""
+        self.fs.rename(one, f"{one}.swap")
+        self.fs.rename(other, one)
+        self.fs.rename(f"{one}.swap", other)
+
+    def folder(self, path: str) -> None:
+        """Replace a file by a folder with a file in it."""
+        self.delete(path)
+        self.fs.mkdir(path)
+        self._write(f"{path}/in", f"in by {self.name}")
+
+    def file(self, path: str) -> None:
+        """Replace a folder by a file."""
+        self.delete(path)
+        self._write(path, f"file by {self.name}")
+
+    def chmod(self, path: str) -> None:
+        self.fs.open(path, "look").chmod(0o700)
+
+    def copy(self, path: str, target: str) -> None:
+        """To a new inode, with the times of the old one."""
+        self._write(target, self.person.text(path).decode())
+        self.fs.open(target, "write").set_time(self.fs.lstat(path).mtime_ns)
+
+    def _write(self, path: str, text: str) -> None:
+        data = text.encode()
+        self._texts.written.add(data)
+        self._texts.destroyed.discard(data)
+        file = self.fs.open(path, "write")
+        file.truncate(0)
+        file.write(data, 0)
+
+    def _destroy(self, path: str) -> None:
+        if stat.S_ISREG(self.fs.lstat(path).mode):
+            self._texts.destroyed.add(self.person.text(path))
+
+
+class Meeting(World):
+    """Plays one case."""
+
+    def __init__(self, case: Case, order: Sequence[int], seed: int = 0) -> None:
+        """`order`: which device does the case's first operation, its second, and so on."""
+        super().__init__(seed, devices=len(case.acts))
+        self._case = case
+        self._order = order
+        self.outcome: Tree = {}
+
+    def _machine(self) -> Machine:
+        return Machine(skew_s=0.0, grain_ns=1, watches_badly=False)
+
+    async def live(self) -> None:
+        hands = [Hand(self.people[number], NAMES[at]) for at, number in enumerate(self._order)]
+        async with trio.open_nursery() as nursery:
+            for device in self.devices:
+                nursery.start_soon(self._keep_up, device)
+            for pair in self.links:
+                nursery.start_soon(self._keep_talking, *pair)
+            await trio.sleep(0.5)
+            hands[0].plant(self._case.start)
+            await self._make_peace()
+            for link in self.links.values():
+                link.open = False
+                link.scope.cancel()
+            await trio.sleep(1)
+            for hand, act in zip(hands, self._case.acts, strict=True):
+                hand.do(act)
+            await trio.sleep(5)
+            await self._make_peace()
+            self._check()
+            self.outcome = shown(self.people[0])
+            nursery.cancel_scope.cancel()
+
+
+def shown(person: Person) -> Tree:
+    """Return what a device shows, as a case says it: the marks of conflict copies and twins without their numbers."""
+    tree: Tree = {}
+    for path in person.paths():
+        name = TWIN.sub(" (twin)", COPY.sub(" (copy)", path.removeprefix(f"{ROOT}/")))
+        is_dir = stat.S_ISDIR(person.fs.lstat(path).mode)
+        name += "/" if is_dir else ""
+        while name in tree:
+            name += "'"
+        tree[name] = "" if is_dir else person.text(path).decode()
+    return tree
+
+
+def play(case: Case, order: Sequence[int], seed: int = 0) -> Tree:
+    """Play a case; return the tree that all devices show. Raises Failure."""
+    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
+    trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
+    meeting = Meeting(case, order, seed)
+    try:
+        trio.run(meeting.live, clock=trio.testing.MockClock(autojump_threshold=0))
+    except* Failure as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise Failure(f"{case.id}: {error}") from None
+    return meeting.outcome

@@ -70,6 +70,9 @@ class Tree:
         changed = set(fresh)
         was = {node: self.index.get(node) for node in fresh}
         groups = self._place(fresh, moved, was)
+        changed |= {  # a cycle took another node from its place, or gave it back
+            node for node, old in was.items() if old is not None and old.parent != fresh[node].parent
+        }
         for record in fresh.values():
             self.index.put(record)
         for node in moved:

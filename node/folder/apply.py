@@ -240,7 +240,7 @@ class Applier:
             return False
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
-        if found is None:
+        if found is None or self._index.child(record.parent, record.name) != record.id:
             self._index.remove(record.id)
             return True
         if not _is_expected(found, record):

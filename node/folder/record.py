@@ -23,6 +23,7 @@ from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.local import LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
+from shoal.node.folder.swaps import closed_swaps
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
@@ -66,6 +67,7 @@ class Recorder:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
         being written to."""
         busy = dict.fromkeys(findings.busy, LOOK_AGAIN)
+        self._commit_swaps(findings)
         moved = self._moves(findings)
         while taken := self._taken_names(findings, moved):
             # The node of that name went elsewhere: what has its name now is another one.
@@ -133,13 +135,37 @@ class Recorder:
         gone = {record.id: path for path, record in moved.items()}
         return [(node, seen) for node, seen in findings.changed if node in gone and gone[node] != seen.path]
 
+    def _commit_swaps(self, findings: Findings) -> None:
+        for swap in closed_swaps(findings.changed, self._index):
+            here = {seen.path for _, seen in swap}
+            findings.changed = [(node, seen) for node, seen in findings.changed if seen.path not in here]
+            changes, kept = [], []
+            for record, seen in swap:
+                parent = self._parent_of(seen)
+                assert parent is not None  # it holds a name that is known
+                view = self._replica.view(record.id)
+                kept.append((record, parent, seen))
+                if view is None or (view.parent, view.name) != (parent, seen.name):
+                    changes.append(Move(record.id, parent, seen.name))
+            # All at once: nobody is to see two of them under one name.
+            self._replica.commit(changes, partial(self._record_swap, kept, findings))
+
+    def _record_swap(
+        self, swap: Sequence[tuple[LocalNode, NodeId, Seen]], findings: Findings, done: Sequence[Committed]
+    ) -> None:
+        for record, parent, seen in swap:
+            self._record_move(record, parent, seen, findings, ())
+
     def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> list[str]:
-        """Return the paths to look at again: what they are in is gone by now."""
+        """Return the paths to look at again: what they are in is gone by now, or what they were."""
         homeless = []
         # A folder that moved is where its children now are, so moves are committed one by one, parents first.
         for seen in findings.appeared:
             record = moves.get(seen.path)
             if record is None:
+                continue
+            if not self._can_move(record):  # what was just said settled its conflict: it is a file like any other then
+                homeless.append(seen.path)
                 continue
             parent = self._parent_of(seen)
             if parent is None:

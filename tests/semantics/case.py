@@ -1,19 +1,44 @@
-"""What a row of docs/SEMANTICS.md is made of."""
+"""What a row of docs/SEMANTICS.md is made of.
+
+A tree is written as `d/; d/f; n=new by A`: folders end in a slash, a file's text stands after the sign, and is the
+file's last name where there is none.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-Tree = dict[str, str]  # path -> text; a folder's path ends in a slash, and its text is empty
+Tree = dict[str, str]  # path -> text, empty for a folder, whose path ends in a slash
 
 
 @dataclass(frozen=True)
 class Case:
-    """`start`: what all have; `acts`: what each device does while apart; `outcome`: what all show in the end."""
+    """`start`: what all have; `acts`: what each device does while apart; `outcome`: what all show in the end, `either`:
+    what they may show as well, where the greater device decides; `then`: what the first does after they met, before
+    the outcome. The acts are the methods of `world.Hand`."""
 
     id: str
-    start: Tree
+    start: str
     acts: tuple[str, ...]
-    outcome: Tree
-    either: Tree | None = None  # the outcome with the devices' parts changed, where it differs
+    outcome: str
+    either: tuple[str, ...] = ()
     why: str = ""
+    then: str = ""
+
+
+def tree(text: str) -> Tree:
+    """Read a tree as it is written in a case."""
+    found: Tree = {}
+    for part in filter(None, text.split("; ")):
+        path, _, said = part.partition("=")
+        found[path] = "" if path.endswith("/") else said or path.rpartition("/")[2]
+    return found
+
+
+def written(found: Tree) -> str:
+    """Return how a tree is written in a case."""
+    parts = []
+    for path, text in sorted(found.items()):
+        plain = path.endswith("/") or text == path.rpartition("/")[2]
+        parts.append(path if plain else f"{path}={text}")
+    return "; ".join(parts)

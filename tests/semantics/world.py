@@ -5,15 +5,15 @@ The devices are the simulator's: the real engine, replica and sessions, on a dis
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import Sequence
-from itertools import combinations
 
 import trio
 import trio.testing
-from tests.semantics.case import Case, Tree
-from tests.sim.device import ROOT, Device, Machine
+from tests.semantics.case import Case, Tree, tree
+from tests.sim.device import ROOT, Machine
 from tests.sim.person import Person
 from tests.sim.world import Failure, World
 
@@ -42,9 +42,9 @@ class Hand:
             self.person.device.by_hand = False
         self.fs.settle()
 
-    def plant(self, tree: Tree) -> None:
+    def plant(self, start: Tree) -> None:
         """Make the tree that all start from: folders end in a slash."""
-        for path, text in tree.items():
+        for path, text in start.items():
             if path.endswith("/"):
                 self.fs.mkdir(f"{ROOT}/{path[:-1]}")
             else:
@@ -53,6 +53,10 @@ class Hand:
 
     def create(self, path: str) -> None:
         self._write(path, f"new by {self.name}")
+
+    def add(self, path: str) -> None:
+        """Make a file that says the same, whoever makes it."""
+        self._write(path, "the same")
 
     def mkdir(self, path: str) -> None:
         self.fs.mkdir(path)
@@ -78,10 +82,8 @@ class Hand:
 
     def move(self, path: str, target: str) -> None:
         """Onto a file that is there, as `mv` does it, the file is replaced."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self._destroy(target)
-        except FileNotFoundError:
-            pass
         self.fs.rename(path, target)
 
     def swap(self, one: str, other: str) -> None:
@@ -104,10 +106,19 @@ class Hand:
     def chmod(self, path: str) -> None:
         self.fs.open(path, "look").chmod(0o700)
 
-    def copy(self, path: str, target: str) -> None:
-        """To a new inode, with the times of the old one."""
+    def carry(self, path: str, target: str) -> None:
+        """Move as from one disk to another: it is copied, and removed."""
         self._write(target, self.person.text(path).decode())
         self.fs.open(target, "write").set_time(self.fs.lstat(path).mtime_ns)
+        self.fs.unlink(path)
+
+    def backup(self, path: str) -> None:
+        """Save as some editors do: what was there gets another name first."""
+        self.fs.rename(path, f"{path}~")
+        self._write(path, f"edit by {self.name}")
+
+    def touch(self, path: str) -> None:
+        self.fs.open(path, "write").set_time(1)
 
     def _write(self, path: str, text: str) -> None:
         data = text.encode()
@@ -143,7 +154,7 @@ class Meeting(World):
             for pair in self.links:
                 nursery.start_soon(self._keep_talking, *pair)
             await trio.sleep(0.5)
-            hands[0].plant(self._case.start)
+            hands[0].plant(tree(self._case.start))
             await self._make_peace()
             for link in self.links.values():
                 link.open = False
@@ -153,6 +164,10 @@ class Meeting(World):
                 hand.do(act)
             await trio.sleep(5)
             await self._make_peace()
+            if self._case.then:
+                hands[0].do(self._case.then)
+                await trio.sleep(5)
+                await self._make_peace()
             self._check()
             self.outcome = shown(self.people[0])
             nursery.cancel_scope.cancel()
@@ -160,15 +175,15 @@ class Meeting(World):
 
 def shown(person: Person) -> Tree:
     """Return what a device shows, as a case says it: the marks of conflict copies and twins without their numbers."""
-    tree: Tree = {}
+    found: Tree = {}
     for path in person.paths():
         name = TWIN.sub(" (twin)", COPY.sub(" (copy)", path.removeprefix(f"{ROOT}/")))
         is_dir = stat.S_ISDIR(person.fs.lstat(path).mode)
         name += "/" if is_dir else ""
-        while name in tree:
+        while name in found:
             name += "'"
-        tree[name] = "" if is_dir else person.text(path).decode()
-    return tree
+        found[name] = "" if is_dir else person.text(path).decode()
+    return found
 
 
 def play(case: Case, order: Sequence[int], seed: int = 0) -> Tree:

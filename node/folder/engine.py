@@ -245,10 +245,12 @@ class FolderEngine:
             findings = await self._scanner.look_everywhere()
             if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
+            await self._recorder.find_by_content(findings)
             self._hold_mass(findings)
         else:
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, now)
+            await self._recorder.find_by_content(findings)
         for path, seconds in (await self._recorder.commit(findings)).items():
             self._later[path] = trio.current_time() + seconds
         if whole:
@@ -286,7 +288,7 @@ class FolderEngine:
             since = self._missing_since.get(path, now)
             if since + GRACE > now:
                 waiting[path] = since
-                del findings.missing[node]
+                findings.waiting[node] = findings.missing.pop(node)
         for path, since in self._missing_since.items():
             if since + GRACE > now:
                 waiting.setdefault(path, since)

@@ -13,14 +13,15 @@ from functools import partial
 
 import trio
 
-from shoal.crdt.model import ROOT, Content, Kind, NodeId, NodeView
+from shoal.crdt.model import ROOT, Content, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.folder.content_moves import match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.freshness import Freshness
-from shoal.node.folder.local import LocalIndex, LocalNode
+from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.folder.swaps import closed_swaps
@@ -95,6 +96,36 @@ class Recorder:
         await self._commit_missing(findings.missing)
         return busy
 
+    async def find_by_content(self, findings: Findings) -> None:
+        """Tell which of the names that appeared are files that are missing elsewhere, with another inode now."""
+        if not findings.appeared or not (findings.missing or findings.waiting or findings.replaced):
+            return
+        by_inode = self._moves(findings)
+        known = {record.id for record in by_inode.values()}
+        gone = (
+            record
+            for top in {**findings.missing, **findings.waiting, **findings.replaced}
+            for record in self._index.subtree(top)
+            if record.id not in known and record.copy_of is None
+        )
+        # Where another of that size is missing, too, an inode says little: what is freed is given out again.
+        fresh, lost = of_a_size([seen for seen in findings.appeared if self._is_new(seen)], gone)
+        results = await self._turns.run(self._read_all, fresh, _size)
+        read: list[tuple[Seen, FileContent]] = []
+        for seen, content in zip(fresh, results, strict=True):
+            record = by_inode.get(seen.path)
+            if isinstance(content, FileContent) and (record is None or not same_content(content, record.content)):
+                read.append((seen, content))
+                if record is not None:
+                    findings.strangers.add(seen.path)
+                    lost.append(record)
+        findings.moved = {path: record.id for path, record in match(read, lost).items()}
+
+    def _is_new(self, seen: Seen) -> bool:
+        """Return whether the document knows nothing at this place."""
+        parent = self._parent_of(seen)
+        return parent is None or self._known_view(parent, seen.name, "file") is None
+
     def moved(self, findings: Findings) -> set[NodeId]:
         """Return the nodes that are not where they were, but elsewhere."""
         return {record.id for record in self._moves(findings).values()}
@@ -105,6 +136,8 @@ class Recorder:
         taken: set[NodeId] = set()
         for seen in findings.appeared:
             assert seen.signature is not None
+            if seen.path in findings.strangers:
+                continue
             node = self._index.by_inode(seen.signature.device, seen.signature.inode)
             record = self._index.get(node) if node is not None else None
             if record is None or record.id in taken or not self._can_move(record):
@@ -124,6 +157,10 @@ class Recorder:
             ):
                 moves[seen.path] = record
                 taken.add(record.id)
+        for path, node in findings.moved.items():
+            record = self._index.get(node)
+            if record is not None and node not in taken and path not in moves:
+                moves[path] = record
         return moves
 
     def _can_move(self, record: LocalNode) -> bool:
@@ -177,7 +214,8 @@ class Recorder:
                 continue
             view = self._replica.view(record.id)
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
-            changes = [] if stands else [Move(record.id, parent, seen.name)]
+            # One that was to be parked when this device died was moved by nobody.
+            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, seen.name)]
             self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings))
         return homeless
 

@@ -30,6 +30,9 @@ class Findings:
     changed: list[tuple[NodeId, Seen]] = field(default_factory=list)
     missing: dict[NodeId, str] = field(default_factory=dict)  # node -> path
     replaced: dict[NodeId, str] = field(default_factory=dict)  # likewise, where something else has the name now
+    waiting: dict[NodeId, str] = field(default_factory=dict)  # missing, but perhaps only for a moment
+    moved: dict[str, NodeId] = field(default_factory=dict)  # path -> the node that it is, told by content
+    strangers: set[str] = field(default_factory=set)  # paths that have a known inode, and not its content
     walked: set[str] = field(default_factory=set)  # folders that are looked into as a whole
     busy: list[str] = field(default_factory=list)  # paths to look at again: this node is changing them now
 

@@ -7,8 +7,8 @@ belong together; among the others only a pair that has no rival does.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from shoal.crdt.model import FileContent
 from shoal.node.folder.disk import Seen, kind_of
@@ -22,6 +22,13 @@ def of_a_size(appeared: Iterable[Seen], missing: Iterable[LocalNode]) -> tuple[l
     gone = [node for node in missing if isinstance(node.content, FileContent) and node.content.size in wanted]
     sizes = {node.content.size for node in gone if isinstance(node.content, FileContent)}
     return [seen for seen, size in files if size in sizes], gone
+
+
+def alike(by_inode: Mapping[str, LocalNode]) -> set[str]:
+    """Return the paths of moves that an inode says little of: others have the same size and time, and moved as well.
+    What is freed is given out again."""
+    counts = Counter((node.signature.size, node.signature.mtime_ns) for node in by_inode.values())
+    return {path for path, node in by_inode.items() if counts[node.signature.size, node.signature.mtime_ns] > 1}
 
 
 def match(read: Sequence[tuple[Seen, FileContent]], missing: Sequence[LocalNode]) -> dict[str, LocalNode]:

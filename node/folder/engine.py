@@ -270,7 +270,7 @@ class FolderEngine:
 
     def _hold_mass(self, findings: Findings) -> None:
         moved = self._recorder.moved(findings)
-        gone = self._scanner.count_missing((findings.missing | findings.replaced).keys() - moved)
+        gone = self._scanner.count_missing((findings.missing | findings.replaced).keys() - moved, moved)
         confirmed, self._confirm_once = self._confirm_once, False
         if not confirmed and is_mass_disappearance(gone, self.index.count):
             if self._held is None:

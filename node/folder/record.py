@@ -16,7 +16,7 @@ import trio
 from shoal.crdt.model import ROOT, Content, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
-from shoal.node.folder.content_moves import match, of_a_size
+from shoal.node.folder.content_moves import alike, match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
@@ -68,7 +68,6 @@ class Recorder:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
         being written to."""
         busy = dict.fromkeys(findings.busy, LOOK_AGAIN)
-        self._commit_swaps(findings)
         moved = self._moves(findings)
         while taken := self._taken_names(findings, moved):
             # The node of that name went elsewhere: what has its name now is another one.
@@ -82,6 +81,7 @@ class Recorder:
         kept = {record.id for record in moved.values()}
         await self._commit_missing(findings.replaced, kept)  # first: a folder may have the name now, and hold the moved
         busy |= dict.fromkeys(self._commit_moves(moved, findings), LOOK_AGAIN)
+        self._commit_swaps(findings)  # after: their folders are where they were seen by now
         pending: list[tuple[NodeId | None, Seen]] = list(findings.changed)
         pending += [(None, seen) for seen in findings.appeared if seen.path not in moved]
         at = 0
@@ -98,7 +98,7 @@ class Recorder:
 
     async def find_by_content(self, findings: Findings) -> None:
         """Tell which of the names that appeared are files that are missing elsewhere, with another inode now."""
-        if not findings.appeared or not (findings.missing or findings.waiting or findings.replaced):
+        if not findings.appeared:
             return
         by_inode = self._moves(findings)
         known = {record.id for record in by_inode.values()}
@@ -108,8 +108,10 @@ class Recorder:
             for record in self._index.subtree(top)
             if record.id not in known and record.copy_of is None
         )
-        # Where another of that size is missing, too, an inode says little: what is freed is given out again.
-        fresh, lost = of_a_size([seen for seen in findings.appeared if self._is_new(seen)], gone)
+        new = [seen for seen in findings.appeared if self._is_new(seen)]
+        doubtful = alike(by_inode)
+        fresh, lost = of_a_size([seen for seen in new if seen.path not in by_inode], gone)
+        fresh += [seen for seen in new if seen.path in doubtful]
         results = await self._turns.run(self._read_all, fresh, _size)
         read: list[tuple[Seen, FileContent]] = []
         for seen, content in zip(fresh, results, strict=True):
@@ -175,13 +177,13 @@ class Recorder:
     def _commit_swaps(self, findings: Findings) -> None:
         for swap in closed_swaps(findings.changed, self._index):
             here = {seen.path for _, seen in swap}
+            kept = [(record, parent, seen) for record, seen in swap if (parent := self._parent_of(seen)) is not None]
+            if len(kept) < len(swap):
+                continue  # a folder on the way is gone: they are edits, of what is read
             findings.changed = [(node, seen) for node, seen in findings.changed if seen.path not in here]
-            changes, kept = [], []
-            for record, seen in swap:
-                parent = self._parent_of(seen)
-                assert parent is not None  # it holds a name that is known
+            changes = []
+            for record, parent, seen in kept:
                 view = self._replica.view(record.id)
-                kept.append((record, parent, seen))
                 if view is None or (view.parent, view.name) != (parent, seen.name):
                     changes.append(Move(record.id, parent, seen.name))
             # All at once: nobody is to see two of them under one name.

@@ -193,9 +193,9 @@ class Scanner:
         view = self._replica.child_named(parent, seen.name) if parent is not None else None
         return view is not None and view.id in self._busy
 
-    def count_missing(self, missing: Iterable[NodeId]) -> int:
-        """Return how many nodes are gone with these, what was in them included."""
-        return len({record.id for node in missing for record in self._index.subtree(node)})
+    def count_missing(self, missing: Iterable[NodeId], moved: Set[NodeId] = frozenset()) -> int:
+        """Return how many nodes are gone with these, what was in them included, but for those that `moved`."""
+        return len({record.id for node in missing for record in self._index.subtree(node, moved)})
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root

@@ -4,6 +4,7 @@ files; each time it comes back to the other device's tree, with nothing lost and
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def device(number: int, root: Path, store: MemoryStore, fate: Fate) -> Device:
         made.replica,
         made._fetch,
         lambda: 0,
-        fs=Mortal(Linux(), fate),  # type: ignore[arg-type]
+        fs=Mortal(Linux(), fate),
         turns=InlineTurns(),
         watch=see_nothing,
     )
@@ -139,6 +140,11 @@ def change(root: Path) -> None:
     (root / "shape").write_text("a file by now")
 
 
+def texts_in(root: Path) -> set[bytes]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {path.read_bytes() for path in files if ".shoal" not in path.relative_to(root).parts}
+
+
 async def scan(one: Device) -> None:
     await one.engine.scan()
     await settle(one)
@@ -146,7 +152,6 @@ async def scan(one: Device) -> None:
 
 async def live(base: Path, die_at: int) -> str | None:
     """Return the call at which the device died, None when the plan ended before; raises AssertionError."""
-    base.mkdir()
     sound, fate = Fate(), Fate()
     one = device(1, base / "one", MortalStore(sound), sound)
     store = MortalStore(fate)
@@ -156,7 +161,7 @@ async def live(base: Path, die_at: int) -> str | None:
     async with running(one, other):
         await settle(one, other)
         assert listing(one.root) == listing(other.root)
-    texts = {path.read_bytes() for path in other.root.rglob("*") if path.is_file() and ".shoal" not in path.parts}
+    texts = texts_in(other.root)
     part(one, other)
     change(one.root)
     async with running(one):
@@ -179,21 +184,18 @@ async def live(base: Path, die_at: int) -> str | None:
         await scan(other)
         await settle(one, other)
     assert listing(one.root) == listing(other.root) == meant
-    kept = {path.read_bytes() for path in (other.root / ".shoal" / "versions").iterdir()}
-    there = {path.read_bytes() for path in other.root.rglob("*") if path.is_file() and ".shoal" not in path.parts}
-    assert texts <= there | kept
-    for private in ("tmp", "parked"):
-        place = other.root / ".shoal" / private
-        assert not place.exists() or not list(place.iterdir())
+    assert texts <= texts_in(other.root) | texts_in(other.root / ".shoal" / "versions")
+    assert os.listdir(other.root / ".shoal" / "tmp") == []
     return fate.last if fate.dead else None
 
 
 def matrix(base: Path, every: int) -> list[str]:
     """Live through every `every`-th death; return at which calls they were."""
-    deaths = []
+    deaths: list[str] = []
     number = 0
     while True:
         clock = trio.testing.MockClock(autojump_threshold=0)
+        (base / str(number)).mkdir()
         try:
             died = trio.run(live, base / str(number), number, clock=clock)
         except BaseException as error:

@@ -179,3 +179,46 @@ def test_a_node_with_the_name_that_a_twin_would_be_shown_by_keeps_it(pair: tuple
     for replica in pair:
         check_tree(replica)
         assert replica.tree.view(node).name == shown  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mark", [0, 7], ids=["folder", "file"])
+def test_what_two_devices_added_alike_is_gone_when_one_deletes_it(pair: tuple[Replica, Replica], mark: int) -> None:
+    one, other = pair
+    for replica in pair:
+        add(replica, "same", mark=mark)
+    exchange(one, other)
+    view = all_views(one.tree)[0]
+    one.write(one.author.delete(one.tree, view.id, view.version.id))
+    other.receive(one.written[-1])
+    assert all_views(one.tree) == all_views(other.tree) == []
+
+
+def test_the_edit_of_what_two_devices_added_alike_is_no_conflict(pair: tuple[Replica, Replica]) -> None:
+    one, other = pair
+    for replica in pair:
+        add(replica, "same", mark=7)
+    exchange(one, other)
+    view = all_views(one.tree)[0]
+    one.write(one.author.edit(one.tree, view.id, file(8), view.version.id))
+    other.receive(one.written[-1])
+    assert [v.version.content for v in all_views(other.tree)] == [file(8)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), steps=st.integers(5, 60))
+def test_every_node_that_another_has_moved_or_changed_is_told(seed: int, steps: int) -> None:
+    rng = random.Random(seed)
+    replicas = [Replica(number, random.Random(rng.random())) for number in range(3)]
+    for _ in range(steps):
+        rng.choice(replicas).act()
+    everything = [update for replica in replicas for update in replica.written]
+    rng.shuffle(everything)
+    reader = replicas[0]
+    for update in everything:
+        if update[0] != 0:
+            before = {view.id: view for view in all_views(reader.tree) if view.copy_of is None}
+            facts = reader.document.apply(update[2])
+            told = reader.tree.apply(facts)
+            after = {view.id: view for view in all_views(reader.tree) if view.copy_of is None}
+            for node in before.keys() & after.keys():
+                assert before[node] == after[node] or node in told

@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replicas import Replica, Update, all_views
+from replicas import Replica, Update, all_views, below
 
 from shoal.crdt.model import ROOT, DirContent, FileContent, NodeId, Version
 from shoal.crdt.tree import same_content

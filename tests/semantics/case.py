@@ -14,8 +14,8 @@ Tree = dict[str, str]  # path -> text, empty for a folder, whose path ends in a 
 @dataclass(frozen=True)
 class Case:
     """`start`: what all have; `acts`: what each device does while apart; `outcome`: what all show in the end, `either`:
-    what they may show as well, where the greater device decides; `then`: what the first does after they met, before
-    the outcome. The acts are the methods of `world.Hand`."""
+    what they may show as well, where the greater device decides; `races`: it is who hears of what first that decides;
+    `then`: what the first does after they met, before the outcome. The acts are the methods of `world.Hand`."""
 
     id: str
     start: str
@@ -24,6 +24,7 @@ class Case:
     either: tuple[str, ...] = ()
     why: str = ""
     then: str = ""
+    races: bool = False
 
 
 def tree(text: str) -> Tree:

@@ -424,6 +424,7 @@ THREE = [
         ("delete d", "move d e/d", "edit d/f"),
         "e/; e/d/; e/d/f=edit by C; e/g",
         either=("e/; e/d/; e/d/f; e/d/f (copy)=edit by C; e/g",),
+        races=True,
         why="A device that moved the folder, and has not heard of the edit, keeps what it has: a conflict",
     ),
     Case("delete-folder-move-out-rename-folder", TWO, ("delete d", "move d/f f", "move d n"), "e/; e/g; f; n/"),
@@ -463,5 +464,6 @@ THREE = [
         ("carry a b", "delete a", "edit a"),
         "b=edit by C",
         either=("b=a; b (copy)=edit by C",),
+        races=True,
     ),
 ]

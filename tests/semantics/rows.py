@@ -371,7 +371,15 @@ AFTERWARDS = [
 ]
 
 THREE = [
-    Case("edit-delete-rename", "a", ("edit a", "delete a", "move a b"), "b=edit by A"),
+    Case(
+        "edit-delete-rename",
+        "a",
+        ("edit a", "delete a", "move a b"),
+        "b=edit by A",
+        either=("b=a; b (copy)=edit by A",),
+        races=True,
+        why="A device that renamed it, and has not heard of the edit, keeps what it has: a conflict",
+    ),
     Case(
         "edit-edit-edit",
         "a",
@@ -389,6 +397,7 @@ THREE = [
         ("create a", "create a", "create a"),
         "a=new by C; a (copy)=new by B; a (copy)'=new by A",
         either=(
+            "a=new by B; a (copy)=new by C; a (copy)'=new by A",
             "a=new by A; a (copy)=new by B; a (copy)'=new by C",
             "a=new by B; a (copy)=new by A; a (copy)'=new by C",
             "a=new by A; a (copy)=new by C; a (copy)'=new by B",

@@ -1,7 +1,8 @@
 """Streams between simulated devices: in order, late by a drawn delay, and cut when the network is.
 
-What is under way when a stream is cut is lost. What is sent while its way is lost waits, as TCP's does, until the way is
-found again or somebody gives up. News comes twice and out of order all the same: by other devices, and after each cut.
+What is under way when a stream is cut is lost. What is sent while its way is lost waits, as TCP's does, until the way
+is found again or somebody gives up. News comes twice and out of order all the same: by other devices, and after each
+cut.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""One life of a few devices: people at work, power cuts, partitions, full disks and wrong clocks, all from one seed; then
-peace, in which everything must become the same everywhere, with nothing lost and nothing come back.
+"""One life of a few devices: people at work, power cuts, partitions, full disks and wrong clocks, all from one seed;
+then peace, in which everything must become the same everywhere, with nothing lost and nothing come back.
 
 Operations are numbered, and each draws from a `Random` of its own: a life `without` some is the same life but for what
 those did, which is how `minimise` finds the few that matter.
@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -64,9 +65,10 @@ class World:
         self._done = hashlib.blake2b(digest_size=8)
         self._nursery: trio.Nursery
         for device in self.devices:
-            device.on_done = lambda name, path, number=device.number: self._done.update(
-                f"{number} {trio.current_time()} {name} {path}\n".encode("utf-8", "surrogateescape")
-            )
+            device.on_done = partial(self._sign, device.number)
+
+    def _sign(self, number: int, name: str, path: str) -> None:
+        self._done.update(f"{number} {trio.current_time()} {name} {path}\n".encode("utf-8", "surrogateescape"))
 
     @property
     def digest(self) -> str:
@@ -131,7 +133,8 @@ class World:
             for count, moment in enumerate(moments):
                 await trio.sleep(moment)
                 if not person.device.store.dead:
-                    self._note(number, f"{person.device.number}: {person.edit_again(chance, f'{number}+{count}', path)}")
+                    said = person.edit_again(chance, f"{number}+{count}", path)
+                    self._note(number, f"{person.device.number}: {said}")
 
         self._nursery.start_soon(go_on)
 
@@ -151,7 +154,7 @@ class World:
         way = self.devices[chance.choice(pair)]
         if chance.random() < 0.3:
             link.deaf ^= {way.id}
-            self._note(number, f"link {pair}: {'nothing' if way.id in link.deaf else 'something'} comes to {way.number}")
+            self._note(number, f"link {pair}: {way.number} {'is' if way.id in link.deaf else 'is not'} deaf")
         else:
             link.open = not link.open
             link.scope.cancel()

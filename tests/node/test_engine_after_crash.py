@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 import trio
-from engines import Device, join, part, running, settle
+from engines import FOLDER, Device, join, part, running, settle
 
 from shoal.crdt.model import ROOT, FileContent
+from shoal.node.folder.disk import Disk
 from shoal.node.folder.install import Installer
 from shoal.node.store import MemoryStore
+from shoal.node.store.port import Op
 
 
 class PowerCut(BaseException):
@@ -98,3 +100,31 @@ async def test_a_file_replaced_right_before_a_crash_is_no_edit_of_this_device(
             await settle(one, again)
     for device in (one, again):
         assert [path.read_text() for path in device.root.iterdir() if path.is_file()] == ["the third text"]
+
+
+async def test_a_removal_is_durable_on_disk_before_the_store_forgets_the_file(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    (one.root / "f").write_text("text")
+    async with running(one, other):
+        await settle(one, other)
+        (child,) = other.replica.children(ROOT)
+        happened: list[str] = []
+        sync, write = Disk.sync_directories, MemoryStore.write
+
+        def sync_directories(self: Disk, paths: Iterable[str]) -> None:
+            happened.extend("synced" for path in paths if path == str(other.root))
+            sync(self, paths)
+
+        def write_ops(self: MemoryStore, ops: Sequence[Op], *, sync: bool) -> None:
+            if self is other.store and any(FOLDER + b"n" + child.id == key and value is None for _, key, value in ops):
+                happened.append("forgotten")
+            write(self, ops, sync=sync)
+
+        monkeypatch.setattr(Disk, "sync_directories", sync_directories)
+        monkeypatch.setattr(MemoryStore, "write", write_ops)
+        (one.root / "f").unlink()
+        await settle_deletion(one)
+        await settle(one, other)
+    assert happened == ["synced", "forgotten"]

@@ -37,6 +37,8 @@ def check(people: Sequence[Person], texts: Texts) -> None:
     live = {content for _, content in trees[0].values() if isinstance(content, bytes)}
     if lost := texts.written - live - texts.destroyed - _kept(people):
         raise Failure("lost", str(sorted(lost)))
+    if hidden := texts.written - live - texts.destroyed:
+        raise Failure("hidden", f"nobody overwrote or removed these, and they are only in history: {sorted(hidden)}")
     if back := live & texts.written & (texts.destroyed - texts.handled):
         raise Failure("came back", str(sorted(path for path, (_, text) in trees[0].items() if text in back)))
     for person in people:

@@ -12,8 +12,14 @@ from collections.abc import Collection
 from shoal.crdt.model import Content
 from shoal.node.folder.chunk_places import PACKED
 from shoal.node.folder.disk import Disk
-from shoal.node.folder.local import VERSIONS
+from shoal.node.folder.local import VERSIONS, LocalNode
 from shoal.transfer.chunking import FileChanged
+
+
+def kept_path(root: str, record: LocalNode) -> str:
+    """Return where the file is kept once it is replaced or removed."""
+    version = record.version.hex() if record.version is not None else "0"
+    return os.path.join(root, VERSIONS, f"{record.id.hex()}-{version}-{record.signature.ctime_ns}")
 
 
 def find_unknown(disk: Disk, root: str, known: Collection[str], key: bytes) -> list[tuple[str, Content]]:

@@ -17,6 +17,7 @@ from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.install import Installer, Target
+from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.marker import PART
 from shoal.node.folder.problems import Problems
@@ -64,7 +65,6 @@ class Placer:
         self.partial: set[str] = set()  # temporaries that hold part of their file
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, PRIVATE, "tmp")
-        self._versions = os.path.join(root, PRIVATE, "versions")
 
     def temporary(self, view: NodeView) -> str:
         """Return the path of the temporary for this version of this node."""
@@ -72,8 +72,7 @@ class Placer:
 
     def kept_path(self, record: LocalNode) -> str:
         """Return where a replaced or removed file is kept."""
-        version = record.version.hex() if record.version is not None else "0"
-        return os.path.join(self._versions, f"{record.id.hex()}-{version}-{record.signature.ctime_ns}")
+        return kept_path(self._root, record)
 
     async def place(self, views: Sequence[NodeView]) -> Outcome:
         """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception."""

@@ -53,7 +53,7 @@ def order_by_mtime() -> None:
     def order(version: Any) -> Any:
         return getattr(version.content, "mtime_ns", 0), version.device, version.id
 
-    tree.version_order = order  # type: ignore[assignment]
+    tree.version_order = order
     Tree._losers = lambda self, record: []  # type: ignore[method-assign]
 
 
@@ -137,7 +137,7 @@ def places_by_arrival() -> None:
         return sorted(reversed(record.locations), key=lambda place: place.id in replaced)
 
     placement.candidates = candidates
-    tree.candidates = candidates
+    vars(tree)["candidates"] = candidates
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {

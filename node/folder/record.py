@@ -20,7 +20,7 @@ from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.kept import kept_path
-from shoal.node.folder.local import LocalIndex, LocalNode
+from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.replica import Replica
@@ -231,6 +231,10 @@ class Recorder:
         for node, seen, content in read:
             assert seen.signature is not None
             kind: Kind = "dir" if kind_of(seen.signature) == "dir" else "file"
+            parked = self._index.get(node) if node is not None else None
+            if parked is not None and parked.parent == PARKED:
+                notes.append(self._noted_edit(parked, seen, content, changes))
+                continue
             parent: NodeId | int | None = made.get(seen.directory)
             if parent is None:
                 parent = self._parent_of(seen)

@@ -19,7 +19,8 @@ from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.freshness import Freshness
-from shoal.node.folder.local import LocalIndex, LocalNode
+from shoal.node.folder.kept import kept_path
+from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.replica import Replica
@@ -145,7 +146,7 @@ class Recorder:
                 # Moved into a folder that is new, too: make that one first.
                 self._make_parents(seen)
                 parent = self._parent_of(seen)
-            if parent is None:
+            if parent is None or not self._can_move(record):  # its conflict may have been settled a moment ago
                 homeless.append(seen.path)
                 continue
             view = self._replica.view(record.id)
@@ -230,6 +231,10 @@ class Recorder:
         for node, seen, content in read:
             assert seen.signature is not None
             kind: Kind = "dir" if kind_of(seen.signature) == "dir" else "file"
+            parked = self._index.get(node) if node is not None else None
+            if parked is not None and parked.parent == PARKED:
+                notes.append(self._noted_edit(parked, seen, content, changes))
+                continue
             parent: NodeId | int | None = made.get(seen.directory)
             if parent is None:
                 parent = self._parent_of(seen)
@@ -301,10 +306,20 @@ class Recorder:
                 gone += inside
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
-            known = [record for record in group if self._replica.view(record.id) is not None]
-            deletions = [Delete(record.id, record.version) for record in known]
+            deletions = [found for record in group if (found := self._deletion(record)) is not None]
             self._replica.commit(deletions, partial(self._forget, group))
             await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
+
+    def _deletion(self, record: LocalNode) -> Delete | None:
+        """Return what to tell of a record that is gone; None where the document does not have it any more."""
+        if self._replica.view(record.id) is not None:
+            return Delete(record.id, record.version)
+        owner = self._replica.view(record.copy_of) if record.copy_of is not None else None
+        if owner is None or record.version not in owner.heads:
+            return None
+        # A conflict copy that became the file itself, by an edit. Unless it was on its way there, a person removed it.
+        is_kept = self._disk.look_quietly(kept_path(self._root, record)) is not None
+        return Delete(owner.id, record.version) if not is_kept else None
 
     def _forget(self, group: Sequence[LocalNode], done: Sequence[Committed]) -> None:
         for record in group:

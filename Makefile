@@ -26,7 +26,7 @@ demo: setup
 	@$(BIN)/python -m shoal.node.demo
 
 test: lint
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 check: test
 

@@ -89,6 +89,7 @@ class Applier:
         self._rules = rules
         self._problems = problems
         self._checked: set[str] = set()  # folders found to be no links, until the next await
+        self._unsynced: dict[str, None] = {}  # folders to sync before the store may hear of what changed in them
 
     async def apply(self, nodes: Iterable[NodeId], busy: set[NodeId]) -> Steps:
         """Do for `nodes` what can be done at once; `busy` ones are being placed and are left alone."""
@@ -108,12 +109,12 @@ class Applier:
                     self._try(step, steps)
             if count % STEPS_AT_ONCE == 0:
                 self._checked.clear()
-                self._index.commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
+                self._commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
         self._checked.clear()
         open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
-        self._index.commit()
+        self._commit()
         return steps
 
     def _keep_moved(self, records: Iterable[LocalNode]) -> bool:
@@ -129,6 +130,15 @@ class Applier:
         if edits:
             self._replica.commit(edits, note)
         return bool(edits)
+
+    def _commit(self) -> None:
+        """Write what was staged, once the disk has it for good: what a crash took back would be a person's act."""
+        unsynced, self._unsynced = self._unsynced, {}
+        self._disk.sync_directories(unsynced)
+        self._index.commit()
+
+    def _changed_in(self, *directories: str) -> None:
+        self._unsynced.update(dict.fromkeys(directories))
 
     def _explain(self, node: NodeId) -> None:
         view = self._replica.view(node)
@@ -182,6 +192,7 @@ class Applier:
         except FileExistsError:
             steps.look.append(path)  # something that nobody has seen yet
             return False
+        self._changed_in(os.path.dirname(full))
         self._index.put(
             LocalNode(view.id, view.parent, view.name, "dir", view.version.id, content, signature, view.copy_of)
         )
@@ -206,12 +217,12 @@ class Applier:
         except FileExistsError:
             steps.look.append(path)
             return False
-        self._disk.sync_directories({os.path.dirname(source), os.path.dirname(target)})
+        self._changed_in(os.path.dirname(target), os.path.dirname(source))
         moved = replace(now, parent=view.parent, name=view.name, copy_of=view.copy_of)
         self._index.put(replace(moved, signature=self._signature_at(path, now, steps)))
         if record.kind == "dir":
             steps.moved.append((old, path))
-        self._index.commit()
+        self._commit()
         self._problems.clear(path)
         return True
 
@@ -229,6 +240,7 @@ class Applier:
         self._index.commit(sync=True)
         with self._disk.writable(os.path.dirname(source), *([source] if record.kind == "dir" else [])):
             self._disk.rename_new(source, target)
+        self._changed_in(os.path.dirname(target), os.path.dirname(source))
         self._index.put(replace(parked, signature=self._signature_at(PARKING + record.id.hex(), record, steps)))
         if record.kind == "dir":
             steps.moved.append((path, PARKING + record.id.hex()))
@@ -259,6 +271,7 @@ class Applier:
                     self._disk.rename_new(kept, full)
                 steps.look.append(path)
                 return False
+        self._changed_in(os.path.dirname(kept), os.path.dirname(full))
         self._index.places.keep(os.path.basename(kept), record.content)
         self._index.remove(record.id)
         self._problems.clear(path)
@@ -280,6 +293,7 @@ class Applier:
                 held = OSError("it was deleted elsewhere, but holds files that are ignored here")
                 self._problems.report(path, held, record.id)
             return False
+        self._changed_in(os.path.dirname(full))
         self._index.remove(record.id)
         self._problems.clear(path)
         return True
@@ -298,6 +312,7 @@ class Applier:
             return False
         if isinstance(content, FileContent | LinkContent):
             record = replace(record, signature=replace(record.signature, mtime_ns=content.mtime_ns))
+        self._changed_in(os.path.dirname(full))
         signature = self._signature_at(path, record, steps)
         if record.kind == "dir":
             signature = self._disk.look(full) or signature  # its new mode is what was asked for

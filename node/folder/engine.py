@@ -21,7 +21,9 @@ from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import RULES, IgnoreRules
+from shoal.node.folder.interrupted import recognise_placed
 from shoal.node.folder.keeping import Keeper
+from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
@@ -185,6 +187,8 @@ class FolderEngine:
     async def _run_marked(self) -> None:
         make_places(self._disk, self.root)
         await self._tidy()
+        await self._know_what_is_kept()
+        recognise_placed(self._disk, self.root, self.index)
         self._scan_due = True
         self._busy.clear()
         self._busy_bytes = self._groups = 0
@@ -218,6 +222,12 @@ class FolderEngine:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
         keep = {self._placer.temporary(view) for view in views}
         self._placer.partial = await self._turns.apart(tidy, self._disk, self.root, keep)
+
+    async def _know_what_is_kept(self) -> None:
+        known, key = set(self.index.places.kept_names()), self.replica.content_key
+        for name, content in await self._turns.apart(find_unknown, self._disk, self.root, known, key):
+            self.index.places.keep(name, content)
+        self.index.commit()
 
     def _saw(self, paths: set[str]) -> None:
         self._paths |= paths

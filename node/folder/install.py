@@ -90,7 +90,12 @@ class Installer:
             return self._replace_without_links(target, expected)
         swap = temporary.removesuffix(PART) + SWAP  # may come to hold what nobody else has: never just removed
         fs.rename(temporary, swap)
-        if not fs.exchange(swap, path):
+        try:
+            exchanged = fs.exchange(swap, path)
+        except OSError:  # its name is gone: what came is a temporary again
+            fs.rename(swap, temporary)
+            raise
+        if not exchanged:
             fs.rename(swap, path)
             return True
         if is_same(self._disk.look(swap), expected):

@@ -5,6 +5,7 @@ Keys after the folder's 16 bytes, in column `local`:
     c + parent + name          the child's node id
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
+    t + node                   the record as it will be once a file has taken its name, with the temporary's signature
     v, a                       see `keeping`
 and those of `chunk_places`.
 """
@@ -131,6 +132,20 @@ class LocalIndex:
             self._cache.pop(node, None)
             self._staging.delete("local", self._folder + b"n" + node)
             self.count -= 1
+
+    def intend(self, node: LocalNode) -> None:
+        """Stage that a file is about to take its name: after a crash, what has the name may be that file."""
+        self._staging.put("local", self._folder + b"t" + node.id, _encode(node))
+
+    def intended(self) -> list[LocalNode]:
+        """Return what was to be placed and is not known to have been."""
+        prefix = self._folder + b"t"
+        rows = self._staging.scan("local", prefix)
+        return [_decode(NodeId(key[len(prefix) :]), data) for key, data in rows]
+
+    def forget_intention(self, node: NodeId) -> None:
+        """Stage that it is known what became of it."""
+        self._staging.delete("local", self._folder + b"t" + node)
 
     def commit(self, *, sync: bool = False) -> None:
         """Write what was staged. Unsynced by default: what is lost is seen and recognised again by a scan."""

@@ -17,6 +17,7 @@ from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.install import Installer, Target
+from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.marker import PART
 from shoal.node.folder.problems import Problems
@@ -64,7 +65,6 @@ class Placer:
         self.partial: set[str] = set()  # temporaries that hold part of their file
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, PRIVATE, "tmp")
-        self._versions = os.path.join(root, PRIVATE, "versions")
 
     def temporary(self, view: NodeView) -> str:
         """Return the path of the temporary for this version of this node."""
@@ -72,8 +72,7 @@ class Placer:
 
     def kept_path(self, record: LocalNode) -> str:
         """Return where a replaced or removed file is kept."""
-        version = record.version.hex() if record.version is not None else "0"
-        return os.path.join(self._versions, f"{record.id.hex()}-{version}-{record.signature.ctime_ns}")
+        return kept_path(self._root, record)
 
     async def place(self, views: Sequence[NodeView]) -> Outcome:
         """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception."""
@@ -186,21 +185,9 @@ class Placer:
             view = target.view
             relative = target.path.removeprefix(self._root + "/")
             if isinstance(result, Signature):
-                assert view.version.content is not None
                 if target.replaces is not None:
                     self._index.places.keep(os.path.basename(target.keep_as), target.replaces.content)
-                self._index.put(
-                    LocalNode(
-                        view.id,
-                        view.parent,
-                        view.name,
-                        "file",
-                        view.version.id,
-                        view.version.content,
-                        result,
-                        view.copy_of,
-                    )
-                )
+                self._index.put(_record(view, result))
                 self._problems.clear(relative)
                 placed.append(view.id)
                 if result.ctime_ns == 0:
@@ -210,6 +197,8 @@ class Placer:
             else:
                 self._problems.report(relative, result, view.copy_of or view.id)
                 failed.append(view.id)
+        for target in targets:
+            self._index.forget_intention(target.view.id)
         self._index.commit(sync=True)  # else an edit after a crash would not be known for one of what was placed
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
@@ -218,6 +207,11 @@ class Placer:
     ) -> list[Signature | OSError | None]:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
         ready = await self._turns.run(self._installer.finish, targets)
+        for target, trouble in zip(targets, ready, strict=True):
+            made = self._disk.look_quietly(target.temporary) if trouble is None else None
+            if made is not None:
+                self._index.intend(_record(target.view, made))
+        self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         try:
             await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
             await self._turns.apart(self._disk.guarded, self._root, directories)
@@ -243,6 +237,12 @@ class Placer:
         if parent is None:
             return None
         return f"{parent}/{view.name}" if parent else view.name
+
+
+def _record(view: NodeView, signature: Signature) -> LocalNode:
+    content = view.version.content
+    assert content is not None
+    return LocalNode(view.id, view.parent, view.name, "file", view.version.id, content, signature, view.copy_of)
 
 
 def _verified(disk: Disk, path: str, content: FileContent, key: bytes) -> set[int]:

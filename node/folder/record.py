@@ -7,7 +7,7 @@ is taken as done, not said again: so a crash between disk and store mends itself
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.freshness import Freshness
+from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
@@ -211,7 +212,7 @@ class Recorder:
                 # Moved into a folder that is new, too: make that one first.
                 self._make_parents(seen)
                 parent = self._parent_of(seen)
-            if parent is None:
+            if parent is None or not self._can_move(record):  # its conflict may have been settled a moment ago
                 homeless.append(seen.path)
                 continue
             view = self._replica.view(record.id)
@@ -297,6 +298,10 @@ class Recorder:
         for node, seen, content in read:
             assert seen.signature is not None
             kind: Kind = "dir" if kind_of(seen.signature) == "dir" else "file"
+            parked = self._index.get(node) if node is not None else None
+            if parked is not None and parked.parent == PARKED:
+                notes.append(self._noted_edit(parked, seen, content, changes))
+                continue
             parent: NodeId | int | None = made.get(seen.directory)
             if parent is None:
                 parent = self._parent_of(seen)
@@ -369,12 +374,20 @@ class Recorder:
         along = {record.id: record for record in gone}
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
-            known = [record for record in group if self._replica.view(record.id) is not None]
-            deletions = [
-                Delete(record.id, record.version, places_seen(self._replica, record, along)) for record in known
-            ]
+            deletions = [found for record in group if (found := self._deletion(record, along)) is not None]
             self._replica.commit(deletions, partial(self._forget, group))
             await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
+
+    def _deletion(self, record: LocalNode, along: Mapping[NodeId, LocalNode]) -> Delete | None:
+        """Return what to tell of a record that is gone; None where the document does not have it any more."""
+        if self._replica.view(record.id) is not None:
+            return Delete(record.id, record.version, places_seen(self._replica, record, along))
+        owner = self._replica.view(record.copy_of) if record.copy_of is not None else None
+        if owner is None or record.version not in owner.heads:
+            return None
+        # A conflict copy that became the file itself, by an edit. Unless it was on its way there, a person removed it.
+        is_kept = self._disk.look_quietly(kept_path(self._root, record)) is not None
+        return Delete(owner.id, record.version) if not is_kept else None
 
     def _forget(self, group: Sequence[LocalNode], done: Sequence[Committed]) -> None:
         for record in group:

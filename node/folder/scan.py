@@ -16,7 +16,7 @@ from shoal.crdt.model import ROOT, NodeId
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import MAX_DEPTH, PRIVATE, LocalIndex
+from shoal.node.folder.local import MAX_DEPTH, PARKED, PARKING, PRIVATE, LocalIndex
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
@@ -83,6 +83,9 @@ class Scanner:
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
             directory, _, name = path.rpartition("/")
+            if path.startswith(PARKING):
+                self._look_at_parked(Seen(directory, name, self._disk.look_quietly(self._absolute(path))), findings)
+                continue
             if any(above in findings.walked for above in _folders_above(path)):
                 continue  # it is met when that folder is looked into
             parent = self._index.find_folder(directory)
@@ -99,6 +102,17 @@ class Scanner:
             directory, node = queue.pop()
             await self._look_in(directory, node, findings, queue)
         return findings
+
+    def _look_at_parked(self, seen: Seen, findings: Findings) -> None:
+        """What waits under `.shoal/tmp` for its name may have been edited right before it went there."""
+        node = self._index.child(PARKED, seen.name)
+        record = self._index.get(node) if node is not None else None
+        if record is None:
+            return
+        if seen.signature is None:
+            findings.missing[record.id] = seen.path
+        elif record.kind != "dir" and seen.signature != record.signature:
+            findings.changed.append((record.id, seen))
 
     async def _look_in(
         self, directory: str, node: NodeId | None, findings: Findings, queue: list[tuple[str, NodeId | None]]

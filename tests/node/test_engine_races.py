@@ -133,3 +133,13 @@ async def test_what_a_crash_leaves_in_the_middle_of_a_swap_is_kept(pair: tuple[D
     async with running(other):
         await settle(other)
     assert "mine" in kept(other.root)
+
+
+async def test_a_file_removed_right_before_it_is_replaced_leaves_no_temporary(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pair[1].root / "f"
+    interrupt(monkeypatch, Linux, "exchange", path.unlink)
+    await change(pair, lambda path: path.write_text("theirs"))
+    assert texts(pair[0].root) == {"theirs"}
+    assert not list((pair[1].root / ".shoal" / "tmp").iterdir())

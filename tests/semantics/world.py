@@ -14,10 +14,12 @@ import trio
 import trio.testing
 from tests.semantics.case import Case, Tree, tree
 from tests.sim.device import ROOT, Machine
+from tests.sim.end import Failure, check
 from tests.sim.person import Person
-from tests.sim.world import Failure, World
+from tests.sim.world import World
 
 NAMES = "ABC"
+HANDLING = {"move", "swap", "carry", "chmod", "touch", "backup"}  # what is deleted elsewhere may live by these
 COPY = re.compile(r" \(conflict \d{4}-\d\d-\d\d [0-9a-f]{8,}\)")
 TWIN = re.compile(r" \(conflict [0-9a-f]{12,}\)")
 
@@ -37,6 +39,9 @@ class Hand:
         try:
             for operation in operations.split("; "):
                 verb, *paths = operation.split(" ")
+                for path in paths:
+                    if verb in HANDLING and self.person.exists(f"{ROOT}/{path}"):
+                        self.person._handle(f"{ROOT}/{path}")
                 getattr(self, verb)(*(f"{ROOT}/{path}" for path in paths))
         finally:
             self.person.device.by_hand = False
@@ -139,20 +144,20 @@ class Meeting(World):
     def __init__(self, case: Case, order: Sequence[int], seed: int = 0) -> None:
         """`order`: which device does the case's first operation, its second, and so on."""
         super().__init__(seed, devices=len(case.acts))
+        for device in self.devices:
+            device.machine = Machine(skew_s=0.0, grain_ns=1, watches_badly=False)
+            device.fs._grain_ns = 1
         self._case = case
         self._order = order
         self.outcome: Tree = {}
 
-    def _machine(self) -> Machine:
-        return Machine(skew_s=0.0, grain_ns=1, watches_badly=False)
-
     async def live(self) -> None:
         hands = [Hand(self.people[number], NAMES[at]) for at, number in enumerate(self._order)]
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
             for device in self.devices:
-                nursery.start_soon(self._keep_up, device)
+                self._nursery.start_soon(self._keep_up, device)
             for pair in self.links:
-                nursery.start_soon(self._keep_talking, *pair)
+                self._nursery.start_soon(self._keep_talking, *pair)
             await trio.sleep(0.5)
             hands[0].plant(tree(self._case.start))
             await self._make_peace()
@@ -168,9 +173,9 @@ class Meeting(World):
                 hands[0].do(self._case.then)
                 await trio.sleep(5)
                 await self._make_peace()
-            self._check()
+            check(self.people, self.texts)
             self.outcome = shown(self.people[0])
-            nursery.cancel_scope.cancel()
+            self._nursery.cancel_scope.cancel()
 
 
 def shown(person: Person) -> Tree:
@@ -197,5 +202,5 @@ def play(case: Case, order: Sequence[int], seed: int = 0) -> Tree:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        raise Failure(f"{case.id}: {error}") from None
+        raise Failure(case.id, str(error)) from None
     return meeting.outcome

@@ -30,6 +30,7 @@ R = TypeVar("R")
 FOLDER = FolderId(b"f" * 16)
 ROOT = "/home"
 EPOCH_S = 1_800_000_000
+CHANGES = frozenset({"rename", "exchange", "link", "unlink", "mkdir", "rmdir", "chmod", "utime", "write", "sync"})
 
 
 class PowerCut(BaseException):
@@ -87,7 +88,7 @@ class Device:
         self.fs.on_call = self._on_call
         self.fs.on_change = self._on_change
         self.store = SimStore()
-        self.store.on_write = lambda: self._on_call("store")
+        self.store.on_write = lambda: self._on_call("store", "")
         self.sessions: dict[DeviceId, Session] = {}
         self.account = SimpleNamespace(
             invitation=lambda: SimpleNamespace(roster=(), catalog=()),
@@ -99,7 +100,10 @@ class Device:
         self.scope = trio.CancelScope()
         self.changed_paths: set[str] = set()
         self.by_hand = False  # a person is at the disk
+        self.on_done: Callable[[str, str], None] = lambda name, path: None  # what the engine does, call by call
         self._cut_in: int | None = None
+        self._cut_at: frozenset[str] = frozenset()
+        self._meddling: tuple[int, Callable[[str], None]] | None = None
         self._news = trio.Event()
         self.fs.mkdir(ROOT, 0o755)
         make_marker(Disk(self.fs), ROOT, FOLDER)
@@ -146,26 +150,52 @@ class Device:
         finally:
             self.up = False
 
-    def cut_power(self, calls: int) -> None:
-        """Have the power cut at the `calls`-th system call or write of the store from now on."""
-        self._cut_in = calls
+    def cut_power(self, calls: int, after: frozenset[str] = frozenset()) -> None:
+        """Have the power cut at the `calls`-th system call or write of the store from now on; or, if any are named,
+        from the next call of `after` on."""
+        self._cut_in, self._cut_at = calls, after
+
+    def spare_power(self) -> None:
+        """Have no cut of the power, nor anybody meddle."""
+        self._cut_in = self._meddling = None
+
+    def meddle(self, calls: int, act: Callable[[str], None]) -> None:
+        """Have a person act right before the `calls`-th call from now on that changes a name or a file; they are told
+        its path."""
+        self._meddling = calls, act
 
     def lose(self) -> None:
         """The power is gone: lose what was not synced."""
-        self._cut_in = None
+        self._cut_in = self._meddling = None
         self.store.dead = True
         self.store.crash()
         self.fs.crash(self.chance)
         self.scope.cancel()
 
-    def _on_call(self, name: str) -> None:
+    def _on_call(self, name: str, path: str) -> None:
         if self.store.dead:
             raise PowerCut
-        if self._cut_in is not None and not self.by_hand:
-            self._cut_in -= 1
-            if self._cut_in < 0:
-                self.lose()
-                raise PowerCut
+        if self.by_hand:
+            return
+        self.on_done(name, path)
+        self._count_to_meddling(name, path)
+        if self._cut_in is None:
+            return
+        if self._cut_at:
+            if name in self._cut_at:
+                self._cut_at = frozenset()
+            return
+        self._cut_in -= 1
+        if self._cut_in < 0:
+            self.lose()
+            raise PowerCut
+
+    def _count_to_meddling(self, name: str, path: str) -> None:
+        if self._meddling is not None and name in CHANGES:
+            left, act = self._meddling
+            self._meddling = (left - 1, act) if left else None
+            if not left:
+                act(path)
 
     # -- what the engine has around it -------------------------------------------------------------------------------
 

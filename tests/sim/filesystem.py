@@ -50,7 +50,7 @@ class SimFileSystem:
         self._undo: list[Callable[[], object]] = []  # what takes back each operation since the last sync
         self._unsynced: dict[int, tuple[Inode, bytes]] = {}  # files written to, and what they held when last synced
         self.on_change: Callable[[str], None] = lambda path: None  # what inotify would tell
-        self.on_call: Callable[[str], None] = lambda name: None
+        self.on_call: Callable[[str, str], None] = lambda name, path: None
         now = self._now()
         self._root = Inode(1, stat.S_IFDIR | 0o755, now, now)
 
@@ -84,6 +84,11 @@ class SimFileSystem:
     def settle_journal(self) -> None:
         """Make all names durable."""
         self._undo.clear()
+
+    @property
+    def used(self) -> int:
+        """The bytes that files have."""
+        return self._used
 
     def settle_data(self, inode: Inode) -> None:
         """Make a file's content durable."""
@@ -174,7 +179,7 @@ class SimFileSystem:
     # -- the port ----------------------------------------------------------------------------------------------------
 
     def open(self, path: str, how: How) -> SimFile:
-        self.on_call("open")
+        self.on_call("open", path)
         try:
             inode = self._find(path)
         except FileNotFoundError:
@@ -199,11 +204,11 @@ class SimFileSystem:
         return [(name, inode.signature()) for name, inode in folder.names.items()]
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        self.on_call("mkdir")
+        self.on_call("mkdir", path)
         self._make(path, stat.S_IFDIR | (mode & 0o755))
 
     def rmdir(self, path: str) -> None:
-        self.on_call("rmdir")
+        self.on_call("rmdir", path)
         folder, name = self._place(path)
         inode = self._find(path)
         if not stat.S_ISDIR(inode.mode):
@@ -215,7 +220,7 @@ class SimFileSystem:
         self.on_change(path)
 
     def unlink(self, path: str) -> None:
-        self.on_call("unlink")
+        self.on_call("unlink", path)
         folder, name = self._place(path)
         inode = self._find(path)
         if stat.S_ISDIR(inode.mode):
@@ -226,7 +231,7 @@ class SimFileSystem:
         self.on_change(path)
 
     def link(self, source: str, target: str) -> None:
-        self.on_call("link")
+        self.on_call("link", target)
         folder, name = self._free_place(target)
         inode = self._find(source)
         self._set(folder, name, inode)
@@ -234,7 +239,7 @@ class SimFileSystem:
         self.on_change(target)
 
     def symlink(self, text: str, path: str) -> None:
-        self.on_call("symlink")
+        self.on_call("symlink", path)
         self._make(path, stat.S_IFLNK | 0o777, text)
 
     def readlink(self, path: str) -> str:
@@ -247,7 +252,10 @@ class SimFileSystem:
         self._set_time(self._find(path), mtime_ns, path)
 
     def rename(self, source: str, target: str) -> None:
-        self.on_call("rename")
+        self.on_call("rename", target)
+        self._rename(source, target)
+
+    def _rename(self, source: str, target: str) -> None:
         (old, name), (new, fresh) = self._place(source), self._place(target)
         inode, replaced = self._find(source), new.names.get(fresh)
         if replaced is inode:
@@ -272,13 +280,14 @@ class SimFileSystem:
         self.on_change(target)
 
     def rename_new(self, source: str, target: str) -> bool:
+        self.on_call("rename", target)
         self._find(source)
         self._free_place(target)
-        self.rename(source, target)
+        self._rename(source, target)
         return True
 
     def exchange(self, one: str, other: str) -> bool:
-        self.on_call("exchange")
+        self.on_call("exchange", other)
         (first, name), (second, fresh) = self._place(one), self._place(other)
         left, right = self._find(one), self._find(other)
         self._check_no_loop(left, second, other)
@@ -298,7 +307,7 @@ class SimFileSystem:
         return bool(self._find(path).mode & 0o200)
 
     def sync_all(self, path: str) -> None:
-        self.on_call("sync")
+        self.on_call("sync", path)
         self.settle()
 
     def space(self, path: str) -> tuple[int, int]:
@@ -324,7 +333,7 @@ class SimFileSystem:
     # -- files -------------------------------------------------------------------------------------------------------
 
     def _write(self, inode: Inode, data: bytes, offset: int, path: str) -> None:
-        self.on_call("write")
+        self.on_call("write", path)
         self._resize(inode, max(len(inode.data), offset + len(data)))
         self._remember(inode)
         if len(inode.data) < offset:
@@ -334,7 +343,7 @@ class SimFileSystem:
         self.on_change(path)
 
     def _truncate(self, inode: Inode, size: int, path: str) -> None:
-        self.on_call("truncate")
+        self.on_call("truncate", path)
         self._resize(inode, size)
         self._remember(inode)
         del inode.data[size:]
@@ -346,7 +355,7 @@ class SimFileSystem:
         self._unsynced.setdefault(inode.number, (inode, bytes(inode.data)))
 
     def _chmod(self, inode: Inode, mode: int, path: str) -> None:
-        self.on_call("chmod")
+        self.on_call("chmod", path)
         before = inode.mode
         inode.mode = stat.S_IFMT(inode.mode) | mode
         self._did(lambda: setattr(inode, "mode", before))
@@ -354,7 +363,7 @@ class SimFileSystem:
         self.on_change(path)
 
     def _set_time(self, inode: Inode, mtime_ns: int, path: str) -> None:
-        self.on_call("utime")
+        self.on_call("utime", path)
         before = inode.mtime_ns
         inode.mtime_ns = mtime_ns
         self._did(lambda: setattr(inode, "mtime_ns", before))
@@ -401,7 +410,7 @@ class SimFile:
         self._fs._set_time(self._inode, mtime_ns, self._path)
 
     def sync(self) -> None:
-        self._fs.on_call("fsync")
+        self._fs.on_call("fsync", self._path)
         self._fs.settle_journal()  # which ext4 commits as a whole
         self._fs.settle_data(self._inode)
 

@@ -1,4 +1,9 @@
-"""Streams between simulated devices: in order, late by a drawn delay, and cut when the network is."""
+"""Streams between simulated devices: in order, late by a drawn delay, and cut when the network is.
+
+What is under way when a stream is cut is lost. What is sent while its way is lost waits, as TCP's does, until the way
+is found again or somebody gives up. News comes twice and out of order all the same: by other devices, and after each
+cut.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,16 @@ import trio
 
 from shoal.transfer.stream import StreamClosed
 
+LOOK_AGAIN = 0.5  # virtual seconds
+
 
 class SimStream:
-    """One end of a `ByteStream`."""
+    """One end of a `ByteStream`. `is_lost`: whether nothing comes this way now."""
 
-    def __init__(self, peer: bytes, delay: Callable[[], float]) -> None:
+    def __init__(self, peer: bytes, delay: Callable[[], float], is_lost: Callable[[], bool]) -> None:
         self._peer = peer
         self._delay = delay
+        self._is_lost = is_lost
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._news = trio.Event()
         self._last = 0.0
@@ -30,6 +38,9 @@ class SimStream:
     async def receive_some(self, max_bytes: int) -> bytes:
         while True:
             self._check()
+            if self._is_lost():
+                await trio.sleep(LOOK_AGAIN)
+                continue
             if self._inbox and self._inbox[0][0] <= trio.current_time():
                 when, data = self._inbox.popleft()
                 if len(data) > max_bytes:
@@ -67,8 +78,10 @@ class SimStream:
             raise StreamClosed("cut")
 
 
-def stream_pair(one: bytes, other: bytes, delay: Callable[[], float]) -> tuple[SimStream, SimStream]:
-    """Return the end that `one` has, and the end that `other` has."""
-    ends = SimStream(other, delay), SimStream(one, delay)
+def stream_pair(
+    one: bytes, other: bytes, delay: Callable[[], float], is_lost: Callable[[bytes], bool]
+) -> tuple[SimStream, SimStream]:
+    """Return the end that `one` has, and the end that `other` has. `is_lost`: whether nothing comes to it now."""
+    ends = SimStream(other, delay, lambda: is_lost(one)), SimStream(one, delay, lambda: is_lost(other))
     ends[0].other, ends[1].other = ends[1], ends[0]
     return ends

@@ -1,9 +1,13 @@
-"""People: what they do in a folder, and what is known of each text that they wrote."""
+"""People: what they do in a folder, and what is known of each text that they wrote.
+
+Each act draws from a `Random` of its own, so that a script without some of its acts is still the same script.
+"""
 
 from __future__ import annotations
 
 import random
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.sim.device import ROOT, Device
@@ -14,36 +18,49 @@ NAMES = ["a", "b", "c", "d.txt"]
 @dataclass
 class Texts:
     """Every text ever written is another one. `destroyed`: those that a person overwrote or removed by hand;
-    `handled`: those whose files others moved, touched or edited meanwhile."""
+    `handled`: those whose files, or the folders they were in, somebody moved or touched; they may be seen again."""
 
-    count: int = 0
     written: set[bytes] = field(default_factory=set)
     destroyed: set[bytes] = field(default_factory=set)
+    handled: set[bytes] = field(default_factory=set)
 
 
 class Person:
-    """Does random things on a device."""
+    """Does things on a device: `act`."""
 
-    def __init__(self, device: Device, texts: Texts, seed: int) -> None:
+    def __init__(self, device: Device, texts: Texts) -> None:
         self.device = device
         self.fs = device.fs
         self.texts = texts
-        self.chance = random.Random(f"person {seed} {device.number}")
-        self.log: list[str] = []
+        self._chance = random.Random()
+        self._act = ""  # a name for the one that goes on
+        self._count = 0
 
-    def act(self) -> str:
-        """Do one thing; return what it was."""
-        choices = [self.create, self.create, self.edit, self.save, self.mkdir, self.move, self.move, self.remove]
-        choices += [self.swap, self.chmod, self.replace_kind, self.edit]
-        act = self.chance.choice(choices)
+    def act(self, chance: random.Random, name: str, path: str | None = None) -> str:
+        """Do one thing, drawn by `chance`, perhaps to what is at `path`; return what it was. `name`: another for each
+        act."""
+        self._chance, self._act, self._count = chance, name, 0
+        if path is not None:
+            acts = [self.edit, self.edit, self.save, self.save, self.remove, self.move, self.chmod, self.create]
+        else:
+            acts = [self.create, self.create, self.edit, self.edit, self.save, self.save, self.mkdir, self.move]
+            acts += [self.move, self.remove, self.swap, self.chmod, self.replace_kind]
+        return self._by_hand(chance.choice(acts), path)
+
+    def edit_again(self, chance: random.Random, name: str, path: str) -> str:
+        """Write a file once more, if it is still there."""
+        self._chance, self._act, self._count = chance, name, 0
+        return self._by_hand(self.edit, path)
+
+    def _by_hand(self, act: Callable[[str | None], str], path: str | None) -> str:
         self.device.by_hand = True
         try:
-            said = act()
+            said = act(path)
         except OSError as error:
             said = f"{act.__name__}: {error.strerror}"
         finally:
+            self.fs.settle_journal()  # what people do is durable, and with it, as on ext4, all names of before
             self.device.by_hand = False
-        self.fs.settle()
         return said
 
     # -- what there is -----------------------------------------------------------------------------------------------
@@ -72,80 +89,87 @@ class Person:
         """Return what is in a file."""
         return self.fs.open(path, "read").read(1 << 20, 0)
 
-    def _place(self) -> str:
-        return f"{self.chance.choice(self.folders())}/{self.chance.choice(NAMES)}"
-
-    def _exists(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
+        """Return whether something has the name."""
         try:
             self.fs.lstat(path)
         except OSError:
             return False
         return True
 
-    def _write(self, path: str) -> bytes:
-        self.texts.count += 1
-        text = f"{self.device.number} {self.texts.count:06}".encode() * self.chance.choice([1, 1, 2])
-        self.texts.written.add(text)
+    def _any(self, paths: list[str], path: str | None) -> str | None:
+        """Return the one that was asked for, or any; None where there is none."""
+        if path in paths:
+            return path
+        return self._chance.choice(paths) if paths else None
+
+    def _place(self) -> str:
+        return f"{self._chance.choice(self.folders())}/{self._chance.choice(NAMES)}"
+
+    # -- what becomes of texts ---------------------------------------------------------------------------------------
+
+    def _write(self, path: str) -> None:
+        self._count += 1
+        text = f"{self._act}.{self._count}".encode().ljust(12) * self._chance.choice([1, 1, 1, 2])
         file = self.fs.open(path, "write")
         file.truncate(0)
-        file.write(text, 0)
-        return text
+        file.write(text, 0)  # raises where the disk is full: then it was never written
+        self.texts.written.add(text)
+        file.sync()
 
     def _destroy(self, path: str) -> None:
-        found = self.fs.lstat(path)
-        if stat.S_ISREG(found.mode):
+        if stat.S_ISREG(self.fs.lstat(path).mode):
             self.texts.destroyed.add(self.text(path))
+
+    def _handle(self, path: str) -> None:
+        found = self.fs.lstat(path).mode
+        inside = self.paths(path) if stat.S_ISDIR(found) else [path]
+        self.texts.handled |= {self.text(each) for each in inside if stat.S_ISREG(self.fs.lstat(each).mode)}
 
     # -- what they do ------------------------------------------------------------------------------------------------
 
-    def create(self) -> str:
-        place = self._place()
-        if self._exists(place):
+    def create(self, path: str | None) -> str:
+        place = path if path is not None and path.startswith(ROOT + "/") else self._place()
+        if self.exists(place) or place.startswith(f"{ROOT}/.shoal"):
             return "nothing"
         self._write(place)
         return f"create {place}"
 
-    def edit(self) -> str:
-        files = self.files()
-        if not files:
+    def edit(self, path: str | None) -> str:
+        path = self._any(self.files(), path)
+        if path is None:
             return "nothing"
-        path = self.chance.choice(files)
         self._destroy(path)
         self._write(path)
         return f"edit {path}"
 
-    def save(self) -> str:
+    def save(self, path: str | None) -> str:
         """Save as editors do: whole, under the old name."""
-        files = self.files()
-        if not files:
+        path = self._any(self.files(), path)
+        if path is None or self.exists(f"{path}~"):
             return "nothing"
-        path = self.chance.choice(files)
-        fresh = f"{path}~"
-        self._write(fresh)
+        self._write(f"{path}~")
         self._destroy(path)
-        self.fs.rename(fresh, path)
+        self.fs.rename(f"{path}~", path)
         return f"save {path}"
 
-    def mkdir(self) -> str:
+    def mkdir(self, path: str | None) -> str:
         place = self._place()
         self.fs.mkdir(place)
         return f"mkdir {place}"
 
-    def move(self) -> str:
-        paths = self.paths()
-        if not paths:
+    def move(self, path: str | None) -> str:
+        path, place = self._any(self.paths(), path), self._place()
+        if path is None or self.exists(place):
             return "nothing"
-        path, place = self.chance.choice(paths), self._place()
-        if self._exists(place):
-            return "nothing"
+        self._handle(path)
         self.fs.rename(path, place)
         return f"move {path} to {place}"
 
-    def remove(self) -> str:
-        paths = self.paths()
-        if not paths:
+    def remove(self, path: str | None) -> str:
+        path = self._any(self.paths(), path)
+        if path is None:
             return "nothing"
-        path = self.chance.choice(paths)
         self._remove(path)
         return f"remove {path}"
 
@@ -158,28 +182,29 @@ class Person:
             self._destroy(path)
             self.fs.unlink(path)
 
-    def swap(self) -> str:
+    def swap(self, path: str | None) -> str:
         paths = self.paths()
         if len(paths) < 2:
             return "nothing"
-        one, other = self.chance.sample(paths, 2)
+        one, other = self._chance.sample(paths, 2)
+        self._handle(one)
+        self._handle(other)
         self.fs.exchange(one, other)
         return f"swap {one} and {other}"
 
-    def chmod(self) -> str:
-        paths = self.paths()
-        if not paths:
+    def chmod(self, path: str | None) -> str:
+        path = self._any(self.paths(), path)
+        if path is None:
             return "nothing"
-        path = self.chance.choice(paths)
-        mode = self.chance.choice([0o600, 0o644, 0o755]) | (0o100 if path in self.folders() else 0)
+        mode = self._chance.choice([0o600, 0o644, 0o755]) | (0o100 if path in self.folders() else 0)
+        self._handle(path)
         self.fs.open(path, "look").chmod(mode)
         return f"chmod {mode:o} {path}"
 
-    def replace_kind(self) -> str:
-        paths = self.paths()
-        if not paths:
+    def replace_kind(self, path: str | None) -> str:
+        path = self._any(self.paths(), path)
+        if path is None:
             return "nothing"
-        path = self.chance.choice(paths)
         was_folder = stat.S_ISDIR(self.fs.lstat(path).mode)
         self._remove(path)
         if was_folder:

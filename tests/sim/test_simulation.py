@@ -10,22 +10,73 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+CI_SEEDS = 150  # a process; two of them run side by side
+CHEAP = ["replace-without-looking", "order-by-mtime", "delete-beats-edit"]  # rules whose breaking shows at once
+COSTLY = [
+    "remove-without-looking",
+    "place-without-sync",
+    "forget-before-durable",
+    "edit-replaces-the-unseen",
+    "trust-inodes",
+    "read-too-soon",
+    "store-without-sync",
+    "no-intentions",
+    "unknown-kept-files",
+    "places-by-arrival",
+]
 
 
-def simulate(first: int, count: int) -> None:
-    """Run seeds in a process of their own: the order of sets is part of what a seed decides."""
-    command = [sys.executable, "-m", "tests.sim", "--seeds", str(first), str(count)]
-    done = subprocess.run(
-        command, cwd=PROJECT, env=os.environ | {"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def start(*options: str) -> subprocess.Popen[str]:
+    """Run in a process of its own: the order of sets is part of what a seed decides."""
+    command = [sys.executable, "-m", "tests.sim", *options]
+    env = os.environ | {"PYTHONHASHSEED": "0"}
+    return subprocess.Popen(command, cwd=PROJECT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def simulate(*options: str) -> tuple[int, str]:
+    process = start(*options)
+    said, _ = process.communicate()
+    return process.returncode, said
 
 
 def test_simulated_lives_end_the_same_with_nothing_lost() -> None:
-    simulate(0, 60)
+    firsts = [0, CI_SEEDS]
+    processes = [start("--seeds", str(first), str(CI_SEEDS)) for first in firsts]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+
+
+def test_a_seed_replays_exactly_to_the_last_system_call() -> None:
+    (code, one), (_, other) = simulate("--seed", "3"), simulate("--seed", "3")
+    assert code == 0
+    assert "all calls" in one
+    assert one == other
+
+
+@pytest.mark.parametrize("rule", CHEAP)
+def test_a_broken_rule_is_noticed(rule: str) -> None:
+    code, said = simulate("--mutation", rule, "--seeds", "0", "30")
+    assert code == 1, said
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("first", range(0, 1000, 100))
+def test_a_failure_is_minimised_to_the_operations_that_matter() -> None:
+    (_, whole), (_, found) = (
+        simulate("--mutation", "order-by-mtime", "--seed", "1", *options) for options in (["--whole"], [])
+    )
+    assert found.split(":")[:2] == whole.split(":")[:2]
+    assert len(found.splitlines()) < len(whole.splitlines()) / 2
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", range(0, 10_000, 250))
 def test_many_simulated_lives_end_the_same(first: int) -> None:
-    simulate(first, 100)
+    code, said = simulate("--seeds", str(first), "250")
+    assert code == 0, said
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("rule", [*CHEAP, *COSTLY])
+def test_each_broken_rule_is_noticed_within_two_thousand_seeds(rule: str) -> None:
+    code, said = simulate("--mutation", rule, "--seeds", "0", "2000")
+    assert code == 1, said

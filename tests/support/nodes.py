@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,12 +21,19 @@ import pytest
 SHOAL = [sys.executable, "-m", "shoal.node.cli.main"]
 
 
+# Below those that the kernel gives to outgoing connections; other workers of this run have slices of their own.
+PORTS, SLICE = 12_000, 1_000
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+_chance = random.Random()
+
+
 def free_port() -> int:
     """Return a TCP port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = PORTS + _worker * SLICE + _chance.randrange(SLICE)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Node:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from shoal.crdt.ids import derived_node_id
 from shoal.crdt.model import (
     MAX_LAMPORT,
     Content,
     DeviceId,
-    DirContent,
     Fact,
     FactId,
     Kind,
@@ -18,7 +18,8 @@ from shoal.crdt.model import (
     NodeView,
     Version,
 )
-from shoal.crdt.tree import Tree, same_content
+from shoal.crdt.rivals import alike
+from shoal.crdt.tree import Tree
 
 Facts = list[tuple[NodeId, Fact]]
 
@@ -77,9 +78,24 @@ class Author:
         return node, facts
 
     def edit(self, tree: Tree, node: NodeId, content: Content, base: FactId | None) -> Facts:
-        """A new version that replaces `base` (None: it replaces nothing). An edited copy stays a copy of its owner."""
+        """A new version that replaces `base` (None: it replaces nothing), and the heads that are no conflict with it.
+        An edited copy stays a copy of its owner: it does not take the name from the version that holds it."""
         owner = self._owner(tree, node)
-        return [(owner, self._version(_seen_with(tree, owner, base), content))]
+        version = self._version(self._seen(tree, owner, base), content)
+        holder = tree.view(owner) if owner != node else None
+        if holder is not None and holder.version.id not in version.replaces:
+            version = replace(version, lamport=min(version.lamport, max(holder.version.lamport - 1, 0)))
+        return [(owner, version)]
+
+    def resolve(
+        self, tree: Tree, node: NodeId, replaces: tuple[FactId, ...], content: Content | None, *, chosen: bool
+    ) -> Facts:
+        """One version in place of several heads; `content` None drops them. `chosen`: by a person, whose word is a
+        version of its own, so that it counts as an edit (`rivals`)."""
+        version = self._version(replaces, content)
+        if not chosen or content is None:
+            return [(node, version)]
+        return [(node, version), (node, self._version((version.id,), content))]
 
     def move(self, tree: Tree, node: NodeId, parent: NodeId, name: str) -> tuple[NodeId, Facts]:
         """A new place. A conflict copy that is moved becomes a file of its own; returns the node's id from then on."""
@@ -90,21 +106,34 @@ class Author:
         if copy is None or copy.version.content is None:
             raise UnknownNode(f"no node {node.hex()}")
         moved, facts = self.create(tree, parent, name, "file", copy.version.content)
-        return moved, facts + self._drop(copy)
+        return moved, facts + self._drop(tree, copy)
 
     def delete(self, tree: Tree, node: NodeId, base: FactId | None, seen: tuple[FactId, ...] = ()) -> Facts:
         """A deletion that replaces `base` alone, so an edit not seen here survives. A copy's settles the conflict.
         `seen`: locations that it names, too; what follows from them is not the tree's to decide."""
         if tree.index.get(node) is None:
             copy = tree.view(node)
-            return self._drop(copy) if copy is not None else []
-        return [(node, self._version(_seen_with(tree, node, base) + seen, None))]
+            return self._drop(tree, copy) if copy is not None else []
+        return [(node, self._version(self._seen(tree, node, base) + seen, None))]
 
-    def _drop(self, copy: NodeView) -> Facts:
-        """A deletion of the one head that `copy` shows. It says nothing of the others, whose content may be elsewhere
+    def _drop(self, tree: Tree, copy: NodeView) -> Facts:
+        """A deletion of the head that `copy` shows. It says nothing of the others, whose content may be elsewhere
         alone, or changed there by now."""
         assert copy.copy_of is not None
-        return [(copy.copy_of, self._version((copy.version.id,), None))]
+        return [(copy.copy_of, self._version(self._seen(tree, copy.copy_of, copy.version.id), None))]
+
+    @staticmethod
+    def _seen(tree: Tree, node: NodeId, base: FactId | None) -> tuple[FactId, ...]:
+        """Return what a change of `base` replaces: also the heads of like content, which were seen with it: the same
+        edit on two devices is two heads that nobody can tell apart."""
+        if base is None:
+            return ()
+        record = tree.index.get(node)
+        heads = record.heads if record is not None else ()
+        head = next((head for head in heads if head.id == base), None)
+        if head is None or head.content is None:
+            return (base,)
+        return (base, *(twin for twin in alike(head.content, heads) if twin != base))
 
     def _owner(self, tree: Tree, node: NodeId) -> NodeId:
         if tree.index.get(node) is not None:
@@ -121,24 +150,6 @@ class Author:
     def _location(self, replaces: tuple[FactId, ...], parent: NodeId, name: str, kind: Kind) -> Location:
         fact = FactId(self._entropy(12))
         return Location(fact, replaces, self._lamport.tick(), self._device, self._now_ms(), parent, name, kind)
-
-
-def _seen_with(tree: Tree, node: NodeId, base: FactId | None) -> tuple[FactId, ...]:
-    """Return `base`, and the other heads that say the same: who saw the one has seen them all. Two devices that add the
-    same file before they meet make two."""
-    record = tree.index.get(node)
-    heads = record.heads if record is not None else ()
-    content = next((head.content for head in heads if head.id == base), None)
-    if base is None or content is None:
-        return (base,) if base is not None else ()
-    same = (head.id for head in heads if head.id != base and _says_the_same(head.content, content))
-    return base, *same
-
-
-def _says_the_same(one: Content | None, other: Content) -> bool:
-    if isinstance(other, DirContent):
-        return isinstance(one, DirContent)  # folders never conflict
-    return one is not None and same_content(one, other)
 
 
 def _heads(locations: tuple[Location, ...]) -> tuple[FactId, ...]:

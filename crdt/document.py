@@ -17,7 +17,7 @@ from typing import Any
 from pycrdt import Doc, Map
 
 from shoal.crdt.facts import MalformedFact, decode_fact, encode_fact
-from shoal.crdt.model import RESERVED, Fact, NodeId
+from shoal.crdt.model import RESERVED, Fact, FactId, NodeId
 
 SHARDS = 256
 
@@ -117,6 +117,13 @@ class Document:
             if fact is not None:
                 found.setdefault(fact[0], []).append(fact[1])
         return found
+
+    def fact(self, node: NodeId, fact: FactId) -> Fact | None:
+        """Return one fact about a node, None when it is not known."""
+        number, key = shard_of(node), node.hex() + fact.hex()
+        value = self._shard(number).facts.get(key)
+        found = self._read(number, key, value) if value is not None else None
+        return found[1] if found is not None else None
 
     def snapshot(self, shard: int) -> bytes:
         """Return one update that holds the whole shard, pending parts included."""

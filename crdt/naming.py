@@ -15,11 +15,21 @@ def conflict_name(name: str, tag: str) -> str:
 
 def copy_name(name: str, time_ms: int, tag: str) -> str:
     """Return the name of a conflict copy: `plan (conflict 2026-11-23 1a2b3c4d).txt`. The day is the author's, UTC."""
+    return _marked(name, f"{MARK}{_day(time_ms)} {tag})")
+
+
+def origin_name(name: str, device: str, time_ms: int, number: int = 1) -> str:
+    """Return the name for a copy that becomes a file of its own: `plan (from laptop, 2026-11-23).txt`. `number`: to try
+    the next one, from 1."""
+    fit = "".join(char if char.isprintable() and char != "/" else "_" for char in device)[:40].strip() or "elsewhere"
+    return _marked(name, f" (from {fit}, {_day(time_ms)}{f', {number}' if number > 1 else ''})")
+
+
+def _day(time_ms: int) -> str:
     try:
-        day = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).date().isoformat()
+        return datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).date().isoformat()
     except (OverflowError, OSError, ValueError):  # a clock that is wrong by ages
-        day = "undated"
-    return _marked(name, f"{MARK}{day} {tag})")
+        return "undated"
 
 
 def _marked(name: str, mark: str) -> str:

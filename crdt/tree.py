@@ -96,6 +96,11 @@ class Tree:
             return None
         return self._view(record)
 
+    def has_conflict(self, node: NodeId) -> bool:
+        """Return whether heads of the node differ, be it shown or in a folder that is not."""
+        record = self.index.get(node)
+        return record is not None and bool(self._losers(record))
+
     def copies(self, node: NodeId) -> list[NodeView]:
         """Return the conflict copies of a node, best first."""
         view = self.view(node)

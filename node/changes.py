@@ -45,7 +45,18 @@ class Delete:
     seen: tuple[FactId, ...] = ()
 
 
-DocChange = Create | Edit | Move | Delete
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """One content in place of competing versions, `replaces`; None drops these, and leaves what else stands. Whoever
+    asks for a content holds its bytes. `chosen`: by a person."""
+
+    node: NodeId
+    replaces: tuple[FactId, ...]
+    content: Content | None
+    chosen: bool
+
+
+DocChange = Create | Edit | Move | Delete | Resolve
 
 
 @dataclass(frozen=True, slots=True)

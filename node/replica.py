@@ -10,7 +10,7 @@ Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import blake3
 import cbor2
@@ -21,9 +21,9 @@ from shoal.crdt.document import Document, MalformedUpdate
 from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import DeviceId, Fact, FileContent, FolderId, NodeId, NodeView, Version
+from shoal.crdt.model import DeviceId, Fact, FactId, FileContent, FolderId, NodeId, NodeView, Version
 from shoal.crdt.tree import Tree
-from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move, Resolve
 from shoal.node.dirty import DirtyNodes
 from shoal.node.store import Staging, Store
 from shoal.node.tree_store import StoredIndex
@@ -68,6 +68,7 @@ class Replica:
         self._index = StoredIndex(self.staging, folder)
         self.tree = Tree(self._index)
         self.dirty = DirtyNodes(self.staging, folder)
+        self.conflicted: set[NodeId] = set()  # nodes with heads that differ
         self._lamport = Lamport()
         self._author = Author(key.id, self._lamport, entropy, now_ms)
         self._load()
@@ -107,6 +108,22 @@ class Replica:
             return next((view for view in self.tree.children(parent) if view.name == name), None)
         return None
 
+    def heads(self, node: NodeId) -> tuple[Version, ...]:
+        """Return the node's versions that nothing replaces, deletions and such as are alike included."""
+        record = self._index.get(node)
+        return record.heads if record is not None else ()
+
+    def version(self, node: NodeId, version: FactId) -> Version | None:
+        """Return a version of a node, replaced ones included, as long as the document knows it; of a deletion, which
+        names places, too, what it replaces is the versions alone."""
+        found = self._document.fact(node, version)
+        if not isinstance(found, Version):
+            return None
+        if found.content is None:
+            versions = tuple(f for f in found.replaces if isinstance(self._document.fact(node, f), Version))
+            found = replace(found, replaces=versions or found.replaces)
+        return found
+
     def commit(
         self, changes: Sequence[DocChange], record: Callable[[list[Committed]], None] = lambda results: None
     ) -> list[Committed]:
@@ -118,15 +135,17 @@ class Replica:
             node, made = self._facts_for(change, results)
             facts += made
             # The edit of a conflict copy is a version of the copy's owner.
-            own = (f.id for n, f in made if isinstance(f, Version) and (n == node or isinstance(change, Edit)))
-            version = next(own, None)
+            own = [f.id for n, f in made if isinstance(f, Version) and (n == node or isinstance(change, Edit))]
+            version = own[-1] if own else None
             results.append(Committed(node, version))
         if facts:
             with self._atomic():
                 updates = self._document.add(facts)
                 self._store_updates(updates)
                 self._append(updates)
-                self._take(facts, {result.node: result.version for result in results})
+                # A settled node's copies are still on disk: the engine has to look at it.
+                settled = {change.node for change in changes if isinstance(change, Resolve)}
+                self._take(facts, {each.node: each.version for each in results if each.node not in settled})
                 record(results)
             self.grown()
         else:
@@ -275,6 +294,9 @@ class Replica:
             self.frontier[LogId(DeviceId(key[20:52]), key[52:68])] = LogHead(length, digest)
         lamport = self.staging.get("meta", self.folder + b"lamport")
         self._lamport.value = max(self._lamport.value, int.from_bytes(lamport or b""))
+        self.conflicted.clear()
+        for node in self._index.owners():
+            self._note_conflict(node)
         self._blobs: dict[int, int] = {}
         incarnation = self.staging.get("meta", self.folder + b"writer")
         if incarnation is None:
@@ -329,11 +351,18 @@ class Replica:
             self._lamport.observe(fact.lamport)
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
         for node in self.tree.apply(facts):
+            self._note_conflict(node)
             if node in known:
                 view = self.tree.view(node)
                 if view is not None and view.version.id == known[node] and not view.conflicts:
                     continue
             self.dirty.mark(node, self._size(node))
+
+    def _note_conflict(self, node: NodeId) -> None:
+        if self.tree.has_conflict(node):
+            self.conflicted.add(node)
+        else:
+            self.conflicted.discard(node)
 
     def _size(self, node: NodeId) -> int:
         record = self._index.get(node)
@@ -350,6 +379,8 @@ class Replica:
                 return self._author.move(self.tree, node, _resolved(parent, before), name)
             case Delete(node, base, seen):
                 return node, self._author.delete(self.tree, node, base, seen)
+            case Resolve(node, replaces, content, chosen):
+                return node, self._author.resolve(self.tree, node, replaces, content, chosen=chosen)
 
     def _entry_key(self, log_id: LogId, seq: int) -> bytes:
         return self.folder + log_id.key() + seq.to_bytes(8)

@@ -78,6 +78,10 @@ class StoredIndex:
     def set_owner(self, copy: NodeId, owner: NodeId) -> None:
         self._staging.put("index", self._folder + b"o" + copy, owner)
 
+    def owners(self) -> set[NodeId]:
+        """Return every node that ever had a losing head."""
+        return {NodeId(node) for _, node in self._staging.scan("index", self._folder + b"o")}
+
     def forget(self) -> None:
         """Drop decoded records: after staged changes were discarded they may say too much."""
         self._cache.clear()

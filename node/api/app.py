@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import versions, views
+from shoal.node.api import conflicts, versions, views
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
 from shoal.node.store import StoreDamaged, StoreFull
@@ -138,6 +138,8 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
     @app.post("/api/folders/{name}/confirm-deletes")
     async def confirm(name: str) -> dict[str, Any]:
         return {"deleted": node.folder_named(name).engine.confirm_deletes()}
+
+    app.include_router(conflicts.router(node))
 
     @app.post("/api/scan")
     async def scan(name: str | None = None) -> dict[str, Any]:

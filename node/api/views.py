@@ -6,6 +6,7 @@ from typing import Any
 
 from shoal.bootstrap.peerid import peer_id_text
 from shoal.crdt.model import DeviceId
+from shoal.node import conflicts
 from shoal.node.daemon import Node, now_ms
 from shoal.node.runtime import FolderRuntime
 
@@ -58,6 +59,7 @@ def folder_view(node: Node, folder: FolderRuntime) -> dict[str, Any]:
         "needed_files": state.needed_files,
         "needed_bytes": state.needed_bytes,
         "held_deletions": state.held,
+        "conflicts": conflicts.count(folder),
         "problems": [{"path": shown(p.path), "reason": p.reason, "time_ms": p.time_ms} for p in state.problems[:100]],
         "in_sync": state.status == "idle" and not behind,
     }

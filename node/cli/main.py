@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import history
+from shoal.node.cli import conflicts, history
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.show import show_event, show_folders, show_peers, show_status, size
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
@@ -31,6 +31,7 @@ app = typer.Typer(
 folder_app = typer.Typer(help="Folders of your account, and those kept on this device.", no_args_is_help=True)
 app.add_typer(folder_app, name="folder")
 history.add_commands(app, folder_app)
+conflicts.add_commands(app)
 
 
 @app.callback()

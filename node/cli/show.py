@@ -55,6 +55,9 @@ def show_status(status: dict[str, Any]) -> None:
             console.print(
                 f"[red]![/red] {escape(folder['name'])}/{escape(problem['path'])}: {escape(problem['reason'])}"
             )
+    conflicts = sum(folder["conflicts"] for folder in status["folders"])
+    if conflicts:
+        console.print(f"[yellow]![/yellow] {count(conflicts, 'conflict')}: shoal conflicts")
     show_peers(status["devices"])
 
 

@@ -144,7 +144,7 @@ class Applier:
         view = self._replica.view(node)
         reason = refusal(view, self._document) if view is not None else None
         if view is not None and reason is not None:
-            self._problems.report(self._place(view) or view.name, OSError(reason), node)
+            self._problems.report(self.place(view) or view.name, OSError(reason), node)
 
     def _owner(self, node: NodeId) -> NodeId:
         view = self._replica.view(node)
@@ -336,10 +336,11 @@ class Applier:
 
     def _free_path(self, view: NodeView) -> str | None:
         """Return the path of the view's place, None where its folder is not there or the place is taken."""
-        path = self._place(view)
+        path = self.place(view)
         return path if self._index.child(view.parent, view.name) is None else None
 
-    def _place(self, view: NodeView) -> str | None:
+    def place(self, view: NodeView) -> str | None:
+        """Return the path that the view is to have, None where its folder is not on disk."""
         if view.parent == ROOT:
             return view.name
         parent = self._index.path(view.parent)
@@ -349,7 +350,7 @@ class Applier:
         """Return the path that a problem with the step is shown under."""
         match step:
             case MakeFolder(view) | Rename(_, view) | SetMeta(view) | Note(view) | Place(view):
-                return self._place(view) or view.name
+                return self.place(view) or view.name
             case Park(record) | Remove(record):
                 return self._index.path(record.id) or record.name
             case Wait(node):

@@ -16,6 +16,8 @@ import trio
 from shoal.crdt.model import FileContent, NodeId, NodeView
 from shoal.node.bulkhead import bulkhead
 from shoal.node.folder.apply import Applier, Steps
+from shoal.node.folder.bases import TextBases
+from shoal.node.folder.contents import Contents
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
@@ -27,16 +29,20 @@ from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
+from shoal.node.folder.merging import Merger, Outcome
 from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
+from shoal.node.folder.resolving import Resolver
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.stash import Stash
 from shoal.node.folder.watch import Watch, watch
 from shoal.node.replica import Replica
 from shoal.node.store import Store
+from shoal.transfer.chunking import FileChanged
 
 GROUP_FILES = 500
 GROUP_BYTES = 16 * 1024 * 1024
@@ -95,6 +101,12 @@ class FolderEngine:
         self._reader = ChunkReader(*ways)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time)
         self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
+        self._bases = TextBases(*ways[:4], replica.staging, replica.folder, replica.content_key)
+        self.contents = Contents(self._reader, self._bases, fetch, replica.content_key)
+        stash = Stash(self._disk, self.root, replica.content_key, now_ms)
+        self._merger = Merger(self._turns, self.index, replica, self.contents, stash)
+        self.resolver = Resolver(*ways, stash, self._busy, self._saw)
+        self._told = set(replica.conflicted)  # the conflicts that people were told of
         self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
         self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
         self._status: Status = "starting"
@@ -211,7 +223,8 @@ class FolderEngine:
                             await self._tidy()
                         self._set("held" if self._held is not None else "idle", "")
                         with trio.move_on_at(min(next_scan, self._next_time())):
-                            await self._awake.wait()
+                            if not await self._bases.keep_some():
+                                await self._awake.wait()
                     if not has_marker(self._disk, self.root, self.replica.folder):
                         raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
                     make_places(self._disk, self.root)
@@ -314,11 +327,41 @@ class FolderEngine:
         if not nodes:
             return False
         self._set("syncing", "")
+        for node in nodes:
+            self._merger.fold_twin(node)
+        merging = [node for node in nodes if self._merger.wants(node)]
+        for node in merging:
+            self._busy.add(node)
+            nursery.start_soon(self._merge, node)
+        nodes = [node for node in nodes if node not in self._busy]
         steps = await self._applier.apply(nodes, self._busy)
         self._finish_round(steps)
         self._start_placing(steps.place, nursery)
         self.on_progress()
         return True
+
+    async def _merge(self, node: NodeId) -> None:
+        outcome: Outcome = "left"
+        try:
+            outcome = await self._merger.settle(node)
+        except (OSError, FileChanged) as error:  # a full disk, most often: it stays a conflict
+            self._problems.report(self._shown_path(node), error, node)
+        finally:
+            self._busy.discard(node)
+            self.wake()
+        self._tell_of_conflict(node, outcome)
+
+    def _tell_of_conflict(self, node: NodeId, outcome: Outcome) -> None:
+        self._told &= self.replica.conflicted
+        if outcome == "merged":
+            self.on_event("merged", f"{self._shown_path(node)}: what two devices changed was merged")
+        if outcome == "left" and node in self.replica.conflicted - self._told:
+            self._told.add(node)
+            self.on_event("conflict", f"{self._shown_path(node)} was changed on two devices at once: shoal conflicts")
+
+    def _shown_path(self, node: NodeId) -> str:
+        view = self.replica.view(node)
+        return (view and self._applier.place(view)) or (view.name if view is not None else node.hex())
 
     def _held_nodes(self) -> set[NodeId]:
         return set(self._held.missing) if self._held is not None else set()

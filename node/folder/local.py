@@ -6,13 +6,14 @@ Keys after the folder's 16 bytes, in column `local`:
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
     t + node                   the record as it will be once a file has taken its name, with the temporary's signature
-    v, a                       see `keeping`
+    v, a, p                    see `keeping`
+    b, q                       see `bases`
 and those of `chunk_places`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ PARKING = f"{PRIVATE}/tmp/"
 VERSIONS = f"{PRIVATE}/versions/"
 OBJECTS = f"{PRIVATE}/objects/"
 CACHED = 10_000  # decoded records
+FRESH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class LocalIndex:
         self._folder = folder
         self.places = ChunkPlaces(self._staging, folder)
         self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
+        self.fresh: deque[NodeId] = deque(maxlen=FRESH)  # whose content came to the disk, for who has the time to look
         self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
         self.load()
 
@@ -123,6 +126,7 @@ class LocalIndex:
             self._copies.setdefault(node.copy_of, set()).add(node.id)
         if old is None or _chunks(old) != _chunks(node):
             self.places.add(node.id, node.content)
+            self.fresh.append(node.id)
 
     def remove(self, node: NodeId) -> None:
         """Stage the removal of a record."""

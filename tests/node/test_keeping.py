@@ -146,11 +146,11 @@ async def test_bytes_that_rotted_stay_as_they_are(shelf: Shelf) -> None:
     assert name in [found for found, _ in shelf.fs.scan(f"{ROOT}/.shoal/versions")]
 
 
-def cut(shelf: Shelf, calls: int) -> Callable[[str], None]:
+def cut(shelf: Shelf, calls: int) -> Callable[[str, str], None]:
     """Return what counts system calls, and cuts the power after so many."""
     left = count(calls, -1)
 
-    def on_call(name: str) -> None:
+    def on_call(name: str, path: str) -> None:
         if next(left) <= 0:
             shelf.store.dead = True
             raise PowerCut
@@ -173,13 +173,13 @@ async def test_a_power_cut_at_any_call_loses_no_version_that_is_to_stay(drop: bo
             shelf.passed += 6 * DAY
         shelf.fs.settle()
         shelf.fs.on_call = cut(shelf, calls)
-        shelf.store.on_write = lambda on_call=shelf.fs.on_call: on_call("store")  # type: ignore[misc]
+        shelf.store.on_write = lambda on_call=shelf.fs.on_call: on_call("store", "")  # type: ignore[misc]
         died = False
         try:
             await shelf.work()
         except PowerCut:
             died = True
-        shelf.fs.on_call = lambda name: None
+        shelf.fs.on_call = lambda name, path: None
         shelf.store.on_write = lambda: None
         if died:
             shelf.store.crash()

@@ -16,6 +16,7 @@ import trio
 from shoal.crdt.model import ROOT, Content, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.folder.chunk_places import PACKED
 from shoal.node.folder.content_moves import alike, match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
@@ -386,7 +387,8 @@ class Recorder:
         if owner is None or record.version not in owner.heads:
             return None
         # A conflict copy that became the file itself, by an edit. Unless it was on its way there, a person removed it.
-        is_kept = self._disk.look_quietly(kept_path(self._root, record)) is not None
+        kept = kept_path(self._root, record)
+        is_kept = any(self._disk.look_quietly(path) is not None for path in (kept, kept + PACKED))
         return Delete(owner.id, record.version) if not is_kept else None
 
     def _forget(self, group: Sequence[LocalNode], done: Sequence[Committed]) -> None:

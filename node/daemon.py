@@ -35,6 +35,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
+from shoal.node.holdings import Held
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.pairing import Pairing
 from shoal.node.replica import Replica
@@ -219,6 +220,25 @@ class Node:
         self._needs[folder] = now, need
         return need
 
+    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version whether this disk has it, and is to have it."""
+        runtime = self.folders.get(folder)
+        return runtime.engine.leaver.holds(asked) if runtime is not None else [False] * len(asked)
+
+    async def held_elsewhere(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version whether a connected device has it on its disk, and is to have it."""
+        held = [False] * len(asked)
+
+        async def ask(session: Session) -> None:
+            for place, yes in enumerate(await session.held.ask(folder, asked)):
+                held[place] |= yes
+
+        async with trio.open_nursery() as nursery:
+            for session in self.sessions.values():
+                if folder in session.progress:
+                    nursery.start_soon(ask, session)
+        return held
+
     def addresses(self) -> list[str]:
         """Return where this device can be dialled, and where it reached the others."""
         others = [
@@ -321,6 +341,7 @@ class Node:
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = self._wake_sessions
+        runtime.engine.leaver.held_elsewhere = partial(self.held_elsewhere, entry.id)
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
         self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))
         for conversation in self.sessions.values():

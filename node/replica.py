@@ -161,6 +161,10 @@ class Replica:
             self.staging.commit(sync=False)
             self.changed()
 
+    def stage_dirty(self, node: NodeId) -> None:
+        """Stage that the engine looks at a node again; its size counts as needed."""
+        self.dirty.mark(node, self._size(node))
+
     def clean(self, nodes: Iterable[NodeId]) -> None:
         """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""
         for node in nodes:

@@ -16,6 +16,7 @@ import trio
 from shoal.crdt.model import FileContent, NodeId, NodeView
 from shoal.node.bulkhead import bulkhead
 from shoal.node.folder.apply import Applier, Steps
+from shoal.node.folder.choosing import Chooser
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
@@ -24,6 +25,7 @@ from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.interrupted import recognise_placed
 from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.keeping import Keeper
+from shoal.node.folder.leave import Leaver
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
@@ -34,6 +36,7 @@ from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.watch import Watch, watch
 from shoal.node.replica import Replica
 from shoal.node.store import Store
@@ -51,7 +54,7 @@ Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
 @dataclass(frozen=True, slots=True)
 class FolderState:
     """What a folder is doing. `needed_*`: changes of others that are not on this disk yet; `held`: deletions that
-    wait for a person's word."""
+    wait for a person's word; `kept`: files that are left out here, and that no other device is known to have."""
 
     status: Status
     reason: str
@@ -60,6 +63,7 @@ class FolderState:
     needed_bytes: int
     held: int
     problems: tuple[Problem, ...]
+    kept: int = 0
 
 
 class FolderEngine:
@@ -82,7 +86,8 @@ class FolderEngine:
         self.root = self._disk.fs.real_path(root)
         self.replica = replica
         self.index = LocalIndex(replica.staging, replica.folder)
-        replica.rolled_back = self.index.load
+        self.selection = Selection(replica.staging, replica.folder, replica)
+        replica.rolled_back = self._rolled_back
         self.on_progress: Callable[[], None] = lambda: None
         self.on_event: Callable[[str, str], None] = lambda kind, text: None
         self._watch = watch
@@ -94,9 +99,14 @@ class FolderEngine:
         self._placer = Placer(*ways, fetch, self._problems)
         self._reader = ChunkReader(*ways)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time)
-        self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
-        self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
-        self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
+        self._scanner = Scanner(*ways, self._rules, self._problems, self._busy, self.selection)
+        self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time), self.selection)
+        at = self._disk, self.root, self.index, replica
+        self.chooser = Chooser(*at, self.selection, self._chosen)
+        self.leaver = Leaver(*at, self.selection, self._placer, self._problems)
+        document = SelectedDocument(replica, self.selection, self.index)
+        self._applier = Applier(*at, self._placer, self._rules, self._problems, document, self.chooser.mark_children)
+        self._placing: dict[trio.CancelScope, list[NodeId]] = {}
         self._status: Status = "starting"
         self._reason = ""
         self._paths: set[str] = set()
@@ -123,6 +133,7 @@ class FolderEngine:
     def retry_now(self) -> None:
         """Something that was lacking may be had now."""
         self._patience.clear()
+        self.leaver.look_again()
         self.wake()
 
     def scan_soon(self) -> None:
@@ -159,7 +170,19 @@ class FolderEngine:
         size = max(0, marks.bytes - self._busy_bytes + self._placer.wanted_bytes)
         held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
-        return FolderState(status, self._reason, self.index.count, marks.count, size, held, tuple(self._problems.all()))
+        problems = tuple(self._problems.all())
+        return FolderState(status, self._reason, self.index.count, marks.count, size, held, problems, self.leaver.kept)
+
+    def _rolled_back(self) -> None:
+        self.index.load()
+        self.selection.load()
+
+    def _chosen(self) -> None:
+        for scope, nodes in self._placing.items():
+            if not all(map(self.selection.wants, nodes)):
+                scope.cancel()
+        self.scan_soon()  # something else may have the name of what is wanted now
+        self.retry_now()
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
@@ -206,6 +229,7 @@ class FolderEngine:
                         next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
                     worked = await self._document_to_disk(nursery) or worked
+                    worked = await self._leave(nursery) or worked
                     if not worked:
                         if self._placer.partial and not self._busy:
                             await self._tidy()
@@ -235,7 +259,7 @@ class FolderEngine:
 
     def _next_time(self) -> float:
         times = [*self._later.values(), *(since + GRACE for since in self._missing_since.values())]
-        return min([*times, self._patience.next_time()])
+        return min([*times, self._patience.next_time(), self.leaver.next_time()])
 
     async def _disk_to_document(self) -> bool:
         now = trio.current_time()
@@ -305,18 +329,38 @@ class FolderEngine:
             held = set(self._held.missing)
             findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
 
+    async def _leave(self, nursery: trio.Nursery) -> bool:
+        self.leaver.start(nursery, self.wake, trio.current_time())
+        look = await self.leaver.carry_out()
+        self._paths |= set(look or ())
+        if look is not None:
+            self.on_progress()
+        return bool(look)
+
     async def _document_to_disk(self, nursery: trio.Nursery) -> bool:
+        self.selection.document_changed()
+        if self.selection.wishes:
+            self.chooser.resolve_wishes()
         skip = self._busy | self._patience.resting(trio.current_time())
         room = (GROUPS - self._groups) * GROUP_FILES
         nodes = self.replica.dirty.first(room, skip | self._held_nodes()) if room else []
         if not nodes:
             return False
         self._set("syncing", "")
+        self._note_strays(nodes)
         steps = await self._applier.apply(nodes, self._busy)
         self._finish_round(steps)
         self._start_placing(steps.place, nursery)
         self.on_progress()
         return True
+
+    def _note_strays(self, nodes: Sequence[NodeId]) -> None:
+        """What a peer moved to where nothing is wanted here is to leave, with all that is in it."""
+        if self.selection.choices:
+            for node in nodes:
+                if self.index.get(node) is not None and not self.selection.wants(node):
+                    self.selection.strayed(node)
+                    self.leaver.look_again()
 
     def _held_nodes(self) -> set[NodeId]:
         return set(self._held.missing) if self._held is not None else set()
@@ -359,13 +403,19 @@ class FolderEngine:
         nursery.start_soon(self._place_group, list(group), owners, size)
 
     async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
+        scope = trio.CancelScope()
+        self._placing[scope] = [view.id for view in group]
         try:
-            outcome = await self._placer.place(group)
+            with scope:
+                outcome = await self._placer.place(group)
         finally:
+            del self._placing[scope]
             self._groups -= 1
             self._busy_bytes -= size
             self._busy -= owners | {view.id for view in group}
             self.wake()
+        if scope.cancelled_caught:  # part of it is left out since
+            return
         self._paths |= set(outcome.look)
         placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}
         for view in group:

@@ -23,6 +23,7 @@ from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
+from shoal.node.folder.selection import Selection
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
@@ -53,6 +54,7 @@ class Recorder:
         replica: Replica,
         problems: Problems,
         freshness: Freshness,
+        selection: Selection,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -61,6 +63,7 @@ class Recorder:
         self._problems = problems
         self._turns = turns
         self._freshness = freshness
+        self._selection = selection
 
     async def commit(self, findings: Findings) -> dict[str, float]:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
@@ -152,11 +155,18 @@ class Recorder:
             view = self._replica.view(record.id)
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
             changes = [] if stands else [Move(record.id, parent, seen.name)]
-            self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings))
+            wanted = self._selection.wants(record.id)
+            self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings, wanted))
         return homeless
 
     def _record_move(
-        self, record: LocalNode, parent: NodeId, seen: Seen, findings: Findings, done: Sequence[Committed]
+        self,
+        record: LocalNode,
+        parent: NodeId,
+        seen: Seen,
+        findings: Findings,
+        wanted: bool,
+        done: Sequence[Committed],
     ) -> None:
         assert seen.signature is not None
         moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
@@ -169,6 +179,8 @@ class Recorder:
             moved = replace(moved, signature=unread)
             findings.changed.append((moved.id, seen))
         self._index.put(moved)
+        if wanted:
+            self._selection.keep(moved.id)
 
     def _make_parents(self, seen: Seen) -> None:
         path = ""
@@ -274,6 +286,8 @@ class Recorder:
                     record = replace(record, id=done[note.change].node)
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
             self._index.put(replace(record, parent=home))
+            if note.node.id == ROOT:  # new, of this device
+                self._selection.keep(record.id)
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
@@ -306,7 +320,9 @@ class Recorder:
                 gone += inside
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
-            deletions = [found for record in group if (found := self._deletion(record)) is not None]
+            # What is left out is gone from this disk alone.
+            wanted = [record for record in group if self._selection.wants(record.id)]
+            deletions = [found for record in wanted if (found := self._deletion(record)) is not None]
             self._replica.commit(deletions, partial(self._forget, group))
             await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
 

@@ -170,6 +170,10 @@ class Node:
                 return folder
         raise UserError("no-such-folder", f"no folder {name!r} is kept here", "see: shoal folder list", status=404)
 
+    def chosen(self) -> None:
+        """What is wanted of a folder here changed."""
+        self._back_up()
+
     def has_folders(self) -> bool:
         """Return whether any folder is kept here."""
         return bool(self._joined())

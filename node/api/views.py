@@ -58,6 +58,8 @@ def folder_view(node: Node, folder: FolderRuntime) -> dict[str, Any]:
         "needed_files": state.needed_files,
         "needed_bytes": state.needed_bytes,
         "held_deletions": state.held,
+        "left_out": sorted(shown(path) for path in folder.engine.chooser.left_out_paths()),
+        "kept_files": state.kept,
         "problems": [{"path": shown(p.path), "reason": p.reason, "time_ms": p.time_ms} for p in state.problems[:100]],
         "in_sync": state.status == "idle" and not behind,
     }

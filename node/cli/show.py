@@ -51,6 +51,12 @@ def show_status(status: dict[str, Any]) -> None:
         table.add_row(escape(folder["name"]), escape(folder["path"]), escape(state), str(folder["items"]))
     console.print(table)
     for folder in status["folders"]:
+        if folder["left_out"]:
+            kept = f"; {count(folder['kept_files'], 'file')} of it kept, that no other device is known to have yet"
+            places = ", ".join(path or "all else" for path in folder["left_out"])
+            console.print(
+                f"{escape(folder['name'])}: left out here: {escape(places + kept * bool(folder['kept_files']))}"
+            )
         for problem in folder["problems"][:10]:
             console.print(
                 f"[red]![/red] {escape(folder['name'])}/{escape(problem['path'])}: {escape(problem['reason'])}"

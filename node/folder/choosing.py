@@ -65,6 +65,11 @@ class Chooser:
             self._selection.wish(path, wanted)
             self._write()
 
+    def end_wish(self, path: str) -> None:
+        """Have a wish count no more."""
+        self._selection.forget_wish(path)
+        self._write()
+
     def resolve_wishes(self) -> None:
         """Make choices of the wishes for what the document shows by now."""
         for path, wanted in list(self._selection.wishes.items()):

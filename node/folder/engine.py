@@ -347,20 +347,23 @@ class FolderEngine:
         if not nodes:
             return False
         self._set("syncing", "")
-        self._note_strays(nodes)
+        self._follow_selection(nodes)
         steps = await self._applier.apply(nodes, self._busy)
         self._finish_round(steps)
         self._start_placing(steps.place, nursery)
         self.on_progress()
         return True
 
-    def _note_strays(self, nodes: Sequence[NodeId]) -> None:
-        """What a peer moved to where nothing is wanted here is to leave, with all that is in it."""
-        if self.selection.choices:
-            for node in nodes:
-                if self.index.get(node) is not None and not self.selection.wants(node):
-                    self.selection.strayed(node)
-                    self.leaver.look_again()
+    def _follow_selection(self, nodes: Sequence[NodeId]) -> None:
+        """What a peer moved to where nothing is wanted here is to leave, with all that is in it; a folder that was
+        there already when it came to be wanted gets what is in it."""
+        for node in nodes if self.selection.was_used else ():
+            record = self.index.get(node)
+            if record is not None and not self.selection.wants(node):
+                self.selection.strayed(node)
+                self.leaver.look_again()
+            elif record is not None and record.kind == "dir":
+                self.chooser.mark_children(node)
 
     def _held_nodes(self) -> set[NodeId]:
         return set(self._held.missing) if self._held is not None else set()

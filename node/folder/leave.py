@@ -127,6 +127,7 @@ class Leaver:
         found: dict[NodeId, LocalNode] = {}
         wanted = {node for node, wanted in self._selection.choices.items() if wanted}
         roots = [*self._selection.left_out(), *self._selection.strays]
+        roots += [copy for root in roots for copy in self._index.copies(root)]
         if ROOT in roots:
             roots += self._index.children(ROOT).values()
         for root in roots:

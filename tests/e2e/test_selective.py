@@ -1,0 +1,58 @@
+"""Leaving out and getting back, by the CLI of two real nodes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from engines import listing
+from nodes import Node, pair, wait_in_sync
+
+pytestmark = pytest.mark.e2e
+
+
+def states(node: Node, *where: str) -> dict[str, str]:
+    return {entry["path"]: entry["state"] for entry in node.json("ls", "F", *where, "--recursive")}
+
+
+def test_a_sub_folder_is_left_out_listed_and_got_back(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    one, other = nodes
+    source, target = tmp_path / "source", tmp_path / "target"
+    for name in ("photos/2025/a.jpg", "photos/2025/b.jpg", "music/x.mp3", "notes/todo"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(os.urandom(5000))
+    Path(os.fsdecode(os.fsencode(source) + b"/caf\xe9")).write_text("latin")
+    pair(one, other)
+    one.run("folder", "add", str(source), "--name", "F")
+    other.run("folder", "join", "F", str(target), "--exclude", "music")
+    wait_in_sync(one, other)
+    assert not (target / "music").exists()
+    before = listing(source)
+
+    done = other.json("folder", "exclude", "F", str(target / "photos"))
+    assert (done["left_out"], done["removed"], done["kept"]) == (["music", "photos"], 2, 0)
+    assert not (target / "photos").exists()
+    wait_in_sync(one, other)
+    assert listing(source) == before
+    assert other.json("status")["folders"][0]["left_out"] == ["music", "photos"]
+    assert states(other, "photos") == dict.fromkeys(("photos/2025", "photos/2025/a.jpg", "photos/2025/b.jpg"), "remote")
+    assert states(other)["caf\\xe9"] == "here"
+
+    got = other.json("get", str(target / "photos" / "2025" / "a.jpg"))
+    assert got["done"]
+    assert got["here_files"] == 1
+    assert [path.name for path in (target / "photos" / "2025").iterdir()] == ["a.jpg"]
+    other.down()
+    other.up()
+    other.run("get", "F:photos")
+    other.run("folder", "include", "F", "music")
+    wait_in_sync(one, other)
+    assert listing(source) == listing(target)
+
+    assert "nothing at nowhere" in other.error("folder", "exclude", "F", "nowhere")
+    assert "is not in the folder" in other.error("folder", "exclude", "F", "/etc/passwd")
+    assert "in no folder" in other.error("get", "/etc/passwd", code=2)
+    one.down()
+    other.run("folder", "exclude", "F", "notes")
+    assert (target / "notes" / "todo").exists(), "no other device is there to say that it has it"

@@ -309,14 +309,15 @@ class Node:
 
     async def become_part_of(self, invitation: Invitation) -> None:
         """Take another account, and bring this device's folders into it: by name into its own, else as new ones."""
-        mine = [(folder.entry.name, folder.path) for folder in self.folders.values()]
+        mine = [(folder.entry.name, folder.path, folder.engine.one_way.mode) for folder in self.folders.values()]
         self.account.join(invitation)
         for folder in list(self.folders.values()):
             self._stop_folder(folder)
             folder.erase()
-        for name, path in mine:
+        for name, path, mode in mine:
             known = self.account.folder_named(name)
-            self._join_folder(known or self.account.add_folder(name), path, new=known is None)
+            folder = self._join_folder(known or self.account.add_folder(name), path, new=known is None)
+            folder.engine.set_mode(mode)
         self._save_joined()
 
     def _account_changed(self) -> None:

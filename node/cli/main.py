@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import history, selective
+from shoal.node.cli import history, one_way, selective
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.show import show_event, show_folders, show_peers, show_status, size
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
@@ -32,6 +32,7 @@ folder_app = typer.Typer(help="Folders of your account, and those kept on this d
 app.add_typer(folder_app, name="folder")
 history.add_commands(app, folder_app)
 selective.add_commands(app, folder_app, api)
+one_way.add_commands(folder_app, api)
 
 
 @app.callback()
@@ -215,11 +216,12 @@ def folder_join(
     path: str,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this out of it here; repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Leave all else out of it here; repeatable.")] = None,
+    mode: Annotated[str, typer.Option(help="both, receive-only or send-only.")] = "both",
     json_: Json = False,
 ) -> None:
     """Keep the account's folder NAME at PATH on this device."""
     body = {"name": name, "path": os.path.abspath(os.path.expanduser(path)), "exclude": exclude or []}
-    made = api().post("/api/folders/join", {**body, "only": only or []})
+    made = api().post("/api/folders/join", {**body, "only": only or [], "mode": mode})
     emit(json_, made, f"{made['name']!r} is kept at {made['path']}.")
 
 

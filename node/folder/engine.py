@@ -29,6 +29,8 @@ from shoal.node.folder.leave import Leaver
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
+from shoal.node.folder.one_way import Mode, OneWay, versions_of
+from shoal.node.folder.override import differing, override
 from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
@@ -54,7 +56,8 @@ Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
 @dataclass(frozen=True, slots=True)
 class FolderState:
     """What a folder is doing. `needed_*`: changes of others that are not on this disk yet; `held`: deletions that
-    wait for a person's word; `kept`: files that are left out here, and that no other device is known to have."""
+    wait for a person's word; `kept`: files that are left out here, and that no other device is known to have;
+    `local_changes`, `not_applied`: what a folder that goes one way keeps to itself, and keeps out."""
 
     status: Status
     reason: str
@@ -64,6 +67,8 @@ class FolderState:
     held: int
     problems: tuple[Problem, ...]
     kept: int = 0
+    local_changes: int = 0
+    not_applied: int = 0
 
 
 class FolderEngine:
@@ -106,6 +111,8 @@ class FolderEngine:
         self.leaver = Leaver(*at, self.selection, self._placer, self._problems)
         document = SelectedDocument(replica, self.selection, self.index)
         self._applier = Applier(*at, self._placer, self._rules, self._problems, document, self.chooser.mark_children)
+        self._document = document
+        self.one_way = OneWay(*at, self.selection)
         self._placing: dict[trio.CancelScope, list[NodeId]] = {}
         self._status: Status = "starting"
         self._reason = ""
@@ -162,16 +169,46 @@ class FolderEngine:
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
         quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._busy and not self._missing_since and not self.replica.dirty.count
+        return quiet and not self._busy and not self._missing_since and not self._open_count
+
+    @property
+    def _open_count(self) -> int:
+        return self.replica.dirty.count - len(self.one_way.aside)
 
     def state(self) -> FolderState:
         """Return what the folder is doing now."""
         marks = self.replica.dirty
-        size = max(0, marks.bytes - self._busy_bytes + self._placer.wanted_bytes)
+        way = self.one_way
+        size = max(0, marks.bytes - way.aside_bytes - self._busy_bytes + self._placer.wanted_bytes)
         held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
         problems = tuple(self._problems.all())
-        return FolderState(status, self._reason, self.index.count, marks.count, size, held, problems, self.leaver.kept)
+        open_count, not_applied = self._open_count, len(way.aside) if way.mode == "send-only" else 0
+        aside = self.leaver.kept, len(way.local), not_applied
+        return FolderState(status, self._reason, self.index.count, open_count, size, held, problems, *aside)
+
+    def set_mode(self, mode: Mode) -> None:
+        """Go another way from now on; what was kept to itself or kept out is merged as after any time apart."""
+        self.one_way.set_mode(mode)
+        self._held = None
+        self.scan_soon()
+        self.retry_now()
+
+    async def revert(self) -> int:
+        """Put back what was changed here as the others have it; return how many changes that were."""
+        await self.scan()
+        count = await self.one_way.revert(versions_of(self.root))
+        self.scan_soon()
+        self.retry_now()
+        return count
+
+    async def override(self) -> int:
+        """Make this disk's state the newest for everyone; return how many nodes that were."""
+        await self.scan()
+        count = await override(self.replica, self._document, self.index)
+        self.one_way.aside.clear()
+        self.retry_now()
+        return count
 
     def _rolled_back(self) -> None:
         self.index.load()
@@ -279,11 +316,18 @@ class FolderEngine:
             findings = await self._scanner.look_everywhere()
             if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
-            self._hold_mass(findings)
+            if self.one_way.mode != "receive-only":
+                self._hold_mass(findings)
         else:
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, now)
-        for path, seconds in (await self._recorder.commit(findings)).items():
+        if self.one_way.mode == "receive-only":
+            later = await self.one_way.withhold(findings, None if whole else paths, self._recorder)
+        else:
+            later = await self._recorder.commit(findings)
+            if not findings.empty:
+                self.one_way.aside.clear()
+        for path, seconds in later.items():
             self._later[path] = trio.current_time() + seconds
         if whole:
             self._scanned.set()
@@ -343,7 +387,8 @@ class FolderEngine:
             self.chooser.resolve_wishes()
         skip = self._busy | self._patience.resting(trio.current_time())
         room = (GROUPS - self._groups) * GROUP_FILES
-        nodes = self.replica.dirty.first(room, skip | self._held_nodes()) if room else []
+        skip |= self._held_nodes() | self.one_way.aside.keys()
+        nodes = self._set_aside(self.replica.dirty.first(room, skip) if room else [])
         if not nodes:
             return False
         self._set("syncing", "")
@@ -353,6 +398,22 @@ class FolderEngine:
         self._start_placing(steps.place, nursery)
         self.on_progress()
         return True
+
+    def _set_aside(self, nodes: list[NodeId]) -> list[NodeId]:
+        """Return the nodes that are to be as the document says: on a folder that goes one way, not all are."""
+        way = self.one_way
+        if way.mode == "both" or not nodes:
+            return nodes
+        if way.mode == "send-only":
+            aside = differing(nodes, self._document, self.index, self._busy)
+            self.replica.clean(node for node in nodes if node not in aside)
+        else:
+            aside = {node for node in nodes if way.is_blocked(node)}
+        way.aside |= {node: self.replica.size_of(node) for node in aside}
+        if aside or way.mode == "send-only":
+            self.on_progress()
+            self.wake()  # there may be more than were looked at
+        return [node for node in nodes if node not in aside] if way.mode == "receive-only" else []
 
     def _follow_selection(self, nodes: Sequence[NodeId]) -> None:
         """What a peer moved to where nothing is wanted here is to leave, with all that is in it; a folder that was

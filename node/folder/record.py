@@ -96,6 +96,19 @@ class Recorder:
         await self._commit_missing(findings.missing)
         return busy
 
+    async def adopt(self, found: Sequence[tuple[NodeId | None, Seen]]) -> tuple[dict[str, float], set[str]]:
+        """Record as synced what is as the document has it, and tell the document nothing of the rest; return the paths
+        to look at again, and after how many seconds, and those that were recorded."""
+        busy: dict[str, float] = {}
+        for at in range(0, len(found), GROUP_FILES):
+            busy |= await self._commit_group(found[at : at + GROUP_FILES], tell=False)
+        return busy, {seen.path for _, seen in found if self._stands(seen)}
+
+    def _stands(self, seen: Seen) -> bool:
+        node = self._index.find(seen.path)
+        record = self._index.get(node) if node is not None else None
+        return record is not None and record.signature == seen.signature
+
     def moved(self, findings: Findings) -> set[NodeId]:
         """Return the nodes that are not where they were, but elsewhere."""
         return {record.id for record in self._moves(findings).values()}
@@ -205,7 +218,9 @@ class Recorder:
     def _parent_of(self, seen: Seen) -> NodeId | None:
         return self._index.find_folder(seen.directory)
 
-    async def _commit_group(self, found: Sequence[tuple[NodeId | None, Seen]]) -> dict[str, float]:
+    async def _commit_group(
+        self, found: Sequence[tuple[NodeId | None, Seen]], *, tell: bool = True
+    ) -> dict[str, float]:
         busy = {seen.path: wait for _, seen in found if (wait := self._freshness.wait(seen))}
         group = [(node, seen) for node, seen in found if seen.path not in busy]
         read: list[tuple[NodeId | None, Seen, Content]] = []
@@ -221,7 +236,7 @@ class Recorder:
             else:
                 self._problems.clear(seen.path)
                 read.append((node, seen, content))
-        self._note(read)
+        self._note(read, tell=tell)
         return busy
 
     def _read_all(self, group: Sequence[Seen]) -> list[Content | FileChanged | OSError]:
@@ -235,7 +250,7 @@ class Recorder:
                 results.append(error)
         return results
 
-    def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]]) -> None:
+    def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]], *, tell: bool = True) -> None:
         """Commit what was read, as one batch, and record it as synced."""
         changes: list[DocChange] = []
         made: dict[str, int] = {}  # path -> place in `changes` of its Create
@@ -273,6 +288,8 @@ class Recorder:
                 own = known.version.device == self._replica.device
                 changes.append(Edit(known.id, content, known.version.id if own else None))
                 notes.append(_Note(found, known.parent, len(changes) - 1))
+        if not tell:
+            changes, notes = [], [note for note in notes if note.change is None]
         self._replica.commit(changes, partial(self._record, notes))
         # The document may want another mode or time.
         self._replica.mark_dirty([note.node.id for note in notes if note.change is None])

@@ -252,6 +252,7 @@ class FolderEngine:
         self._scan_due = True
         self._busy.clear()
         self._busy_bytes = self._groups = 0
+        self.leaver.look_again()
         async with trio.open_nursery() as nursery:
             # Before the first scan, so that nothing falls between.
             await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
@@ -478,7 +479,10 @@ class FolderEngine:
             self._busy_bytes -= size
             self._busy -= owners | {view.id for view in group}
             self.wake()
-        if scope.cancelled_caught:  # part of it is left out since
+        if not all(self.selection.wants(view.id) for view in group):
+            self.leaver.look_again()
+        if scope.cancelled_caught:  # part of it is left out since; what came of the rest is of use
+            self._placer.partial |= {self._placer.temporary(view) for view in group}
             return
         self._paths |= set(outcome.look)
         placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}

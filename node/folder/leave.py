@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import trio
 
@@ -34,6 +35,16 @@ AT_ONCE = 100  # files that are removed between two looks at whether anything el
 async def nobody(asked: Sequence[Held]) -> Sequence[bool]:
     """There is no other device."""
     return [False] * len(asked)
+
+
+@dataclass(slots=True)
+class _Granted:
+    """What may leave, by answers that were got at a selection's epoch; `is_last`: all were asked about."""
+
+    epoch: int
+    records: list[LocalNode]
+    is_last: bool = False
+    done: trio.Event = field(default_factory=trio.Event)
 
 
 class Leaver:
@@ -62,7 +73,7 @@ class Leaver:
         self._due = True
         self._asked_at = float("-inf")
         self._asking = False
-        self._granted: tuple[int, list[LocalNode]] | None = None
+        self._granted: _Granted | None = None
         self._passed = trio.Event()
 
     # -- for other devices -------------------------------------------------------------------------------------------
@@ -94,7 +105,7 @@ class Leaver:
         if not self._selection.is_used:
             self.kept = 0
             self._passed.set()
-        if self.next_time() > now or self._granted is not None:
+        if self.next_time() > now:
             return
         self._due, self._asking, self._asked_at = False, True, now
         nursery.start_soon(self._ask, self._selection.epoch, wake)
@@ -108,19 +119,28 @@ class Leaver:
         return self._passed
 
     async def _ask(self, epoch: int, wake: Callable[[], None]) -> None:
-        granted: list[LocalNode] = []
         try:
             files = [record for record in await self._leaving() if record.kind != "dir"]
             granted = [record for record in files if self._is_superseded(record)]
-            open_ones = [record for record in files if record not in granted] if granted else files
+            settled = {record.id for record in granted}
+            open_ones = [record for record in files if record.id not in settled]
+            await self._hand_over(_Granted(epoch, granted), wake)
             for at in range(0, len(open_ones), MOST):
                 part = [(each, each.version) for each in open_ones[at : at + MOST] if each.version is not None]
                 answers = await self.held_elsewhere([(record.id, version) for record, version in part])
-                granted += [record for (record, _), yes in zip(part, answers, strict=True) if yes]
-            self._granted = epoch, granted
+                granted = [record for (record, _), yes in zip(part, answers, strict=True) if yes]
+                await self._hand_over(_Granted(epoch, granted), wake)
+            await self._hand_over(_Granted(epoch, [], is_last=True), wake)
         finally:
+            self._granted = None
             self._asking = False
             wake()
+
+    async def _hand_over(self, granted: _Granted, wake: Callable[[], None]) -> None:
+        """Have the loop remove what was granted: at once, as long as it is true."""
+        self._granted = granted
+        wake()
+        await granted.done.wait()
 
     async def _leaving(self) -> list[LocalNode]:
         """Return what is on disk and left out, what is in a folder before the folder."""
@@ -149,33 +169,39 @@ class Leaver:
         do."""
         if self._granted is None:
             return None
-        epoch, granted = self._granted
+        granted, self._granted = self._granted, None
         look: list[str] = []
         # Conflict copies first: they are known by the node that they are copies of.
-        for count, record in enumerate(sorted(granted, key=lambda record: record.copy_of is None), 1):
-            if epoch != self._selection.epoch:
+        for count, record in enumerate(sorted(granted.records, key=lambda record: record.copy_of is None), 1):
+            if granted.epoch != self._selection.epoch:
                 break
             self._try(record, look)
             if count % AT_ONCE == 0:
                 self._index.commit(sync=True)
                 await trio.lowlevel.checkpoint()
-        if epoch == self._selection.epoch:
-            for record in await self._leaving():
-                if record.kind == "dir" and not self._selection.leads_on(record.id):
-                    self._try(record, look)
-        else:
-            self._due = True
+        if granted.is_last:
+            await self._finish(look)
+            if granted.epoch == self._selection.epoch:
+                self._passed.set()
+            else:
+                self._due = True
         self._index.commit(sync=True)
-        self._selection.forget_strays(lambda node: self._index.get(node) is None or self._selection.wants(node))
-        self._granted = None
-        self.kept = sum(record.kind != "dir" for record in await self._leaving())
-        if epoch == self._selection.epoch:
-            self._passed.set()
+        granted.done.set()
         return look
+
+    async def _finish(self, look: list[str]) -> None:
+        """Remove the folders that are empty by now, and count what had to stay."""
+        for record in await self._leaving():
+            if record.kind == "dir" and not self._selection.leads_on(record.id):
+                self._try(record, look)
+        self._selection.forget_strays(lambda node: self._index.get(node) is None or self._selection.wants(node))
+        self.kept = sum(record.kind != "dir" for record in await self._leaving())
 
     def _try(self, record: LocalNode, look: list[str]) -> None:
         path = self._index.path(record.id)
         if path is None or self._index.get(record.id) != record or self._index.copies(record.id):
+            return
+        if self._selection.wants(record.id):  # it was moved out meanwhile
             return
         try:
             gone = self._remove_folder(record, path) if record.kind == "dir" else self._remove(record, path)

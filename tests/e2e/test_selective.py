@@ -50,6 +50,17 @@ def test_a_sub_folder_is_left_out_listed_and_got_back(nodes: tuple[Node, Node], 
     wait_in_sync(one, other)
     assert listing(source) == listing(target)
 
+    other.run("folder", "mode", "F", "receive-only")
+    (target / "notes" / "todo").write_text("changed here")
+    wait_in_sync(other, one)
+    assert other.json("status")["folders"][0]["local_changes"] == 1
+    assert other.json("folder", "changes", "F")["local"] == [{"path": "notes/todo", "change": "changed"}]
+    assert "is receive-only" in other.error("folder", "override", "F")
+    other.run("folder", "revert", "F")
+    wait_in_sync(other, one)
+    assert listing(source) == listing(target)
+    other.run("folder", "mode", "F", "both")
+
     assert "nothing at nowhere" in other.error("folder", "exclude", "F", "nowhere")
     assert "is not in the folder" in other.error("folder", "exclude", "F", "/etc/passwd")
     assert "in no folder" in other.error("get", "/etc/passwd", code=2)

@@ -39,9 +39,9 @@ def restarted(*devices: Device) -> list[Device]:
 
 async def passed(*devices: Device) -> None:
     """Wait until what can leave has left, and all is quiet."""
+    await settle(*devices)
     for device in devices:
-        await settle(*devices)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             event = device.engine.leaver.hurry()
             device.engine.wake()
             await event.wait()

@@ -31,9 +31,12 @@ class HeldQuestions:
         self._asked = 0
         self._open: dict[int, trio.Event] = {}
         self._answers: dict[int, bytes] = {}
+        self._ended = False
 
     async def ask(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
         """Return what the peer says of at most `MOST` versions; no, where it says nothing in time."""
+        if self._ended:
+            return [False] * len(asked)
         self._asked += 1
         number = self._asked
         self._open[number] = answered = trio.Event()
@@ -51,6 +54,12 @@ class HeldQuestions:
         raw = [codec.as_bytes(each, _SIZE) for each in codec.as_list(asked, most=MOST)]
         answers = holds(folder, [(NodeId(each[:16]), FactId(each[16:])) for each in raw])
         self._send(["held", folder, number, bytes(answers)])
+
+    def end(self) -> None:
+        """The session is over: nothing is answered any more."""
+        self._ended = True
+        for answered in self._open.values():
+            answered.set()
 
     def on_answer(self, number: int, answer: bytes) -> None:
         """The peer answers; what nobody waits for any more is dropped."""

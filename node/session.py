@@ -116,12 +116,15 @@ class Session:
         for folder in self._node.replicas():
             self.join(folder)
         self._queue(["ping"])  # that was all
-        async with trio.open_nursery() as nursery:
-            self._ended = nursery.cancel_scope
-            nursery.start_soon(self._send)
-            nursery.start_soon(self._keep_time)
-            await self._receive()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._ended = nursery.cancel_scope
+                nursery.start_soon(self._send)
+                nursery.start_soon(self._keep_time)
+                await self._receive()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.held.end()
 
     # -- told by the node --------------------------------------------------------------------------------------------
 

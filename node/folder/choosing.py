@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from shoal.crdt.model import ROOT, NodeId, NodeView
 from shoal.node.folder.disk import Disk
@@ -88,6 +88,19 @@ class Chooser:
         for view in self._replica.children(folder):
             if view.copy_of is None and self._index.get(view.id) is None and self._is_wanted(view.id):
                 self._replica.stage_dirty(view.id)
+
+    def follow(self, nodes: Iterable[NodeId]) -> bool:
+        """Follow what the document says anew of some nodes: a folder that was there already when it came to be wanted
+        gets what is in it. Return whether something was moved to where nothing is wanted here: it is to leave."""
+        strayed = False
+        for node in nodes if self._selection.was_used else ():
+            record = self._index.get(node)
+            if record is not None and not self._selection.wants(node):
+                self._selection.strayed(node)
+                strayed = True
+            elif record is not None and record.kind == "dir":
+                self.mark_children(node)
+        return strayed
 
     def _is_wanted(self, node: NodeId) -> bool:
         return self._selection.wants(node) or self._selection.leads_on(node)

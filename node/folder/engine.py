@@ -30,7 +30,7 @@ from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
 from shoal.node.folder.one_way import Mode, OneWay, versions_of
-from shoal.node.folder.override import differing, override
+from shoal.node.folder.override import override
 from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
@@ -389,43 +389,21 @@ class FolderEngine:
         skip = self._busy | self._patience.resting(trio.current_time())
         room = (GROUPS - self._groups) * GROUP_FILES
         skip |= self._held_nodes() | self.one_way.aside.keys()
-        nodes = self._set_aside(self.replica.dirty.first(room, skip) if room else [])
+        marked = self.replica.dirty.first(room, skip) if room else []
+        nodes = self.one_way.apply_to(marked, self._document, self._busy)
+        if len(nodes) < len(marked):
+            self.on_progress()
+            self.wake()  # there may be more than were looked at
         if not nodes:
             return False
         self._set("syncing", "")
-        self._follow_selection(nodes)
+        if self.chooser.follow(nodes):
+            self.leaver.look_again()
         steps = await self._applier.apply(nodes, self._busy)
         self._finish_round(steps)
         self._start_placing(steps.place, nursery)
         self.on_progress()
         return True
-
-    def _set_aside(self, nodes: list[NodeId]) -> list[NodeId]:
-        """Return the nodes that are to be as the document says: on a folder that goes one way, not all are."""
-        way = self.one_way
-        if way.mode == "both" or not nodes:
-            return nodes
-        if way.mode == "send-only":
-            aside = differing(nodes, self._document, self.index, self._busy)
-            self.replica.clean(node for node in nodes if node not in aside)
-        else:
-            aside = {node for node in nodes if way.is_blocked(node)}
-        way.aside |= {node: self.replica.size_of(node) for node in aside}
-        if aside or way.mode == "send-only":
-            self.on_progress()
-            self.wake()  # there may be more than were looked at
-        return [node for node in nodes if node not in aside] if way.mode == "receive-only" else []
-
-    def _follow_selection(self, nodes: Sequence[NodeId]) -> None:
-        """What a peer moved to where nothing is wanted here is to leave, with all that is in it; a folder that was
-        there already when it came to be wanted gets what is in it."""
-        for node in nodes if self.selection.was_used else ():
-            record = self.index.get(node)
-            if record is not None and not self.selection.wants(node):
-                self.selection.strayed(node)
-                self.leaver.look_again()
-            elif record is not None and record.kind == "dir":
-                self.chooser.mark_children(node)
 
     def _held_nodes(self) -> set[NodeId]:
         return set(self._held.missing) if self._held is not None else set()

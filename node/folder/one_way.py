@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,6 +20,8 @@ from shoal.crdt.ids import derived_node_id
 from shoal.crdt.model import ROOT, NodeId
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.local import MAX_DEPTH, PRIVATE, LocalIndex, LocalNode
+from shoal.node.folder.override import differing
+from shoal.node.folder.planner import Wanted
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.scan import Findings
 from shoal.node.folder.selection import Selection
@@ -70,6 +72,19 @@ class OneWay:
     def aside_bytes(self) -> int:
         """The size of what is set aside."""
         return sum(self.aside.values())
+
+    def apply_to(self, nodes: list[NodeId], document: Wanted, busy: Collection[NodeId]) -> list[NodeId]:
+        """Return those of the nodes that this disk is to have as the document says; of the others, set aside what the
+        document has otherwise."""
+        if self.mode == "both" or not nodes:
+            return nodes
+        if self.mode == "receive-only":
+            aside = {node for node in nodes if self.is_blocked(node)}
+        else:
+            aside = differing(nodes, document, self._index, busy)
+            self._replica.clean(node for node in nodes if node not in aside)
+        self.aside |= {node: self._replica.size_of(node) for node in aside}
+        return [node for node in nodes if node not in aside] if self.mode == "receive-only" else []
 
     # -- receive-only ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -224,6 +225,25 @@ async def test_what_is_left_out_and_vanishes_is_no_deletion(stops: bool, pair: t
         shutil.rmtree(other.root / "photos")
     one, other = restarted(one, other)
     get(other, "photos")  # before anybody has looked at the disk
+    async with running(one, other):
+        await trio.sleep(0.3)
+        await settle(one, other)
+    assert names(one.root) == names(other.root) == ALL
+
+
+async def test_records_that_a_crash_brings_back_are_no_deletions(pair: tuple[Device, Device]) -> None:
+    one, other = pair
+    populate(one.root)
+    async with running(one, other):
+        await settle(one, other)
+        leave_out(other, "photos")
+        crashed = copy.deepcopy(other.store)  # nothing later got to the disk, but for what was removed from the folder
+        await passed(other, one)
+        assert not (other.root / "photos").exists()
+    one, other = Device(1, one.root, one.store), Device(2, other.root, crashed)
+    join(one, other)
+    assert other.engine.index.find("photos/cover") is not None
+    get(other, "photos")
     async with running(one, other):
         await trio.sleep(0.3)
         await settle(one, other)

@@ -139,7 +139,7 @@ class Replica:
 
         def mark(results: list[Committed]) -> None:
             for result in results:
-                self.dirty.mark(result.node, self._size(result.node))
+                self.dirty.mark(result.node, self.size_of(result.node))
 
         done = self.commit(changes, mark)
         self.changed()

@@ -31,8 +31,8 @@ app = typer.Typer(
 folder_app = typer.Typer(help="Folders of your account, and those kept on this device.", no_args_is_help=True)
 app.add_typer(folder_app, name="folder")
 history.add_commands(app, folder_app)
-selective.add_commands(app, folder_app, api)
-one_way.add_commands(folder_app, api)
+selective.add_commands(app, folder_app)
+one_way.add_commands(folder_app)
 
 
 @app.callback()

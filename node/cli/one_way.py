@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from shoal.node.cli.client import ApiClient
+from shoal.node.cli.context import Json, api, emit
 from shoal.node.cli.show import count
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 SAYS = {
     "both": "Changes go both ways in {name!r} here.",
@@ -21,8 +18,8 @@ SAYS = {
 }
 
 
-def add_commands(folder_app: typer.Typer, api: Callable[[], ApiClient]) -> None:
-    """Add the commands. `api`: returns the client of the chosen home's node."""
+def add_commands(folder_app: typer.Typer) -> None:
+    """Add the commands."""
 
     def at(name: str, what: str) -> str:
         return f"/api/folders/{quote(name, safe='')}/{what}"
@@ -35,7 +32,7 @@ def add_commands(folder_app: typer.Typer, api: Callable[[], ApiClient]) -> None:
     ) -> None:
         """Have the folder NAME go one way on this device, or both ways."""
         done = api().post(at(name, "mode"), {"mode": mode})
-        print(json.dumps(done) if json_ else SAYS[done["mode"]].format(name=name))
+        emit(json_, done, SAYS[done["mode"]].format(name=name))
 
     @folder_app.command("changes")
     def changes(name: str, json_: Json = False) -> None:
@@ -55,10 +52,10 @@ def add_commands(folder_app: typer.Typer, api: Callable[[], ApiClient]) -> None:
     def revert(name: str, json_: Json = False) -> None:
         """Receive-only: put all back as the others have it. What was changed here is kept in .shoal/versions."""
         done = api().post(at(name, "revert"))
-        print(json.dumps(done) if json_ else f"{count(done['reverted'], 'local change')} put back.")
+        emit(json_, done, f"{count(done['reverted'], 'local change')} put back.")
 
     @folder_app.command("override")
     def override(name: str, json_: Json = False) -> None:
         """Send-only: make what this device has the newest for everyone. What others had is kept on their devices."""
         done = api().post(at(name, "override"))
-        print(json.dumps(done) if json_ else f"{count(done['overridden'], 'change')} of others overridden.")
+        emit(json_, done, f"{count(done['overridden'], 'change')} of others overridden.")

@@ -7,22 +7,21 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from shoal.node.cli.client import ApiClient
+from shoal.node.cli.context import Json, api, emit
 from shoal.node.cli.show import count, size
 from shoal.node.errors import EXIT_TIMEOUT, EXIT_USAGE, UserError
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 ALONE = 5.0  # seconds without news after which it is asked whether any device has what is wanted
 
 
-def add_commands(app: typer.Typer, folder_app: typer.Typer, api: Callable[[], ApiClient]) -> None:
-    """Add the commands. `api`: returns the client of the chosen home's node."""
+def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
+    """Add the commands."""
 
     @folder_app.command("exclude")
     def exclude(name: str, path: list[str], json_: Json = False) -> None:
@@ -41,7 +40,7 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer, api: Callable[[], Ap
         """Keep PATHs of the folder NAME on this device again. To wait until they are here: shoal get."""
         done = api().post(f"/api/folders/{_part(name)}/include", {"paths": [_given(each) for each in path]})
         text = f"Left out of {name!r} here: {', '.join(done['left_out']) or 'nothing'}."
-        print(json.dumps(done) if json_ else text)
+        emit(json_, done, text)
 
     @app.command("ls")
     def ls(
@@ -76,9 +75,9 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer, api: Callable[[], Ap
         if wait:
             share = _wait_for(client, name, inside, time.monotonic() + timeout, quiet=json_)
             text = f"{path}: {count(share['here_files'], 'file')}, {size(share['here_bytes'])}, here."
-            print(json.dumps(share) if json_ else text)
+            emit(json_, share, text)
         else:
-            print(json.dumps({"wanted": True}) if json_ else f"{path} is wanted here; it comes by itself.")
+            emit(json_, {"wanted": True}, f"{path} is wanted here; it comes by itself.")
 
 
 def _wait_for(client: ApiClient, name: str, path: str, deadline: float, *, quiet: bool) -> dict[str, Any]:

@@ -73,9 +73,8 @@ async def live(seed: int, base: Path, rounds: int) -> None:
     assert listing(one.root) == listing(other.root), f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", range(2))
-async def test_random_lives_with_choices_end_the_same(seed: int, tmp_path: Path) -> None:
-    await live(seed, tmp_path, rounds=4)
+async def test_a_random_life_with_choices_ends_the_same(tmp_path: Path) -> None:
+    await live(0, tmp_path, rounds=3)
 
 
 @pytest.mark.soak

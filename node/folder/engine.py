@@ -23,8 +23,8 @@ from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.interrupted import recognise_placed
-from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.keeping import Keeper
+from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.leave import Leaver
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex

@@ -1,4 +1,5 @@
-"""A copy of the account and of the list of kept folders, beside the store: so that a lost store costs no pairing.
+"""A copy of the account, of the list of kept folders and of what was chosen for them, beside the store: so that a lost
+store costs no pairing, and brings nothing that was left out.
 
 All else in the store can be had again: from the folders themselves, and from the other devices.
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 import cbor2
 
 from shoal.node.account import ACCOUNT
+from shoal.node.folder.selection import stored
 from shoal.node.home import write_private
 from shoal.node.store import Store
 
@@ -21,6 +23,8 @@ KEYS = (ACCOUNT, FOLDERS)
 def back_up(store: Store, path: Path) -> None:
     """Write the copy, if it is not as it should be. Raises OSError."""
     kept = {key: value for key in KEYS if (value := store.get("meta", key)) is not None}
+    for folder in cbor2.loads(kept.get(FOLDERS, b"\xa0")):
+        kept |= dict(stored(store, folder))
     data = cbor2.dumps(kept)
     if not path.exists() or path.read_bytes() != data:
         write_private(path, data)
@@ -32,8 +36,8 @@ def restore(store: Store, path: Path) -> bool:
         return False
     try:
         kept = cbor2.loads(path.read_bytes())
-        rows = [(key, bytes(kept[key])) for key in KEYS if key in kept]
-    except (ValueError, TypeError, OSError, cbor2.CBORDecodeError):
+        rows = [(bytes(key), bytes(value)) for key, value in kept.items()]
+    except (ValueError, TypeError, AttributeError, OSError, cbor2.CBORDecodeError):
         return False
     if ACCOUNT not in kept:
         return False

@@ -35,6 +35,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
+from shoal.node.holdings import Held
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.pairing import Pairing
 from shoal.node.replica import Replica
@@ -169,6 +170,10 @@ class Node:
                 return folder
         raise UserError("no-such-folder", f"no folder {name!r} is kept here", "see: shoal folder list", status=404)
 
+    def chosen(self) -> None:
+        """What is wanted of a folder here changed."""
+        self._back_up()
+
     def has_folders(self) -> bool:
         """Return whether any folder is kept here."""
         return bool(self._joined())
@@ -218,6 +223,25 @@ class Node:
             return need
         self._needs[folder] = now, need
         return need
+
+    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version whether this disk has it, and is to have it."""
+        runtime = self.folders.get(folder)
+        return runtime.engine.leaver.holds(asked) if runtime is not None else [False] * len(asked)
+
+    async def held_elsewhere(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version whether a connected device has it on its disk, and is to have it."""
+        held = [False] * len(asked)
+
+        async def ask(session: Session) -> None:
+            for place, yes in enumerate(await session.held.ask(folder, asked)):
+                held[place] |= yes
+
+        async with trio.open_nursery() as nursery:
+            for session in self.sessions.values():
+                if folder in session.progress:
+                    nursery.start_soon(ask, session)
+        return held
 
     def addresses(self) -> list[str]:
         """Return where this device can be dialled, and where it reached the others."""
@@ -285,14 +309,15 @@ class Node:
 
     async def become_part_of(self, invitation: Invitation) -> None:
         """Take another account, and bring this device's folders into it: by name into its own, else as new ones."""
-        mine = [(folder.entry.name, folder.path) for folder in self.folders.values()]
+        mine = [(folder.entry.name, folder.path, folder.engine.one_way.mode) for folder in self.folders.values()]
         self.account.join(invitation)
         for folder in list(self.folders.values()):
             self._stop_folder(folder)
             folder.erase()
-        for name, path in mine:
+        for name, path, mode in mine:
             known = self.account.folder_named(name)
-            self._join_folder(known or self.account.add_folder(name), path, new=known is None)
+            folder = self._join_folder(known or self.account.add_folder(name), path, new=known is None)
+            folder.engine.set_mode(mode)
         self._save_joined()
 
     def _account_changed(self) -> None:
@@ -321,6 +346,7 @@ class Node:
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = self._wake_sessions
+        runtime.engine.leaver.held_elsewhere = partial(self.held_elsewhere, entry.id)
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
         self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))
         for conversation in self.sessions.values():

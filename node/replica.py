@@ -158,7 +158,7 @@ class Replica:
 
         def mark(results: list[Committed]) -> None:
             for result in results:
-                self.dirty.mark(result.node, self._size(result.node))
+                self.dirty.mark(result.node, self.size_of(result.node))
 
         done = self.commit(changes, mark)
         self.changed()
@@ -179,6 +179,10 @@ class Replica:
         if nodes:
             self.staging.commit(sync=False)
             self.changed()
+
+    def stage_dirty(self, node: NodeId) -> None:
+        """Stage that the engine looks at a node again; its size counts as needed."""
+        self.dirty.mark(node, self.size_of(node))
 
     def clean(self, nodes: Iterable[NodeId]) -> None:
         """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""
@@ -356,7 +360,7 @@ class Replica:
                 view = self.tree.view(node)
                 if view is not None and view.version.id == known[node] and not view.conflicts:
                     continue
-            self.dirty.mark(node, self._size(node))
+            self.dirty.mark(node, self.size_of(node))
 
     def _note_conflict(self, node: NodeId) -> None:
         if self.tree.has_conflict(node):
@@ -364,7 +368,8 @@ class Replica:
         else:
             self.conflicted.discard(node)
 
-    def _size(self, node: NodeId) -> int:
+    def size_of(self, node: NodeId) -> int:
+        """Return the bytes of a node's content, 0 where it has none."""
         record = self._index.get(node)
         heads = record.heads if record is not None else ()
         return max((head.content.size for head in heads if isinstance(head.content, FileContent)), default=0)

@@ -11,6 +11,7 @@ from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId
 from shoal.node.folder.engine import FolderEngine
+from shoal.node.folder.listing import Lister
 from shoal.node.replica import Replica
 from shoal.node.store import Store
 from shoal.transfer.client import Fetcher
@@ -34,6 +35,7 @@ class FolderRuntime:
         self._fetcher = fetcher
         self.replica = Replica(store, entry.id, entry.secret, key, is_member, now_ms, os.urandom)
         self.engine = FolderEngine(path, store, self.replica, self.fetch, now_ms)
+        self.lister = Lister(self.engine.index, self.replica, self.engine.selection)
         self.scope = trio.CancelScope()
 
     async def run(self, hear_first: Callable[[], Awaitable[None]]) -> None:

@@ -5,6 +5,7 @@ Frames of canonical CBOR, each an array whose first element is its kind:
     ["sync", folder id, message]        a message of `crdt.antientropy` about a folder that the sender has joined
     ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
     ["left", folder id]                 the sender has the folder no more
+    ["held?", ...], ["held", ...]       whether the other keeps what is to leave this disk: see `holdings`
     ["ping"]                            sent once the sender has told of all its folders, then every `PING` seconds, so
                                         silence means that the peer is gone
 """
@@ -12,7 +13,7 @@ Frames of canonical CBOR, each an array whose first element is its kind:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ from shoal.crdt.antientropy_messages import Entries, Holds, decode_message, enco
 from shoal.crdt.log import LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account
+from shoal.node.holdings import Held, HeldQuestions
 from shoal.node.replica import Replica
 from shoal.transfer.stream import FrameStream, StreamClosed
 
@@ -63,6 +65,10 @@ class Surroundings(Protocol):
 
     def need(self, folder: FolderId) -> tuple[int, int]:
         """Return the files and bytes that this disk lacks of a folder."""
+        ...
+
+    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version whether this disk has it, and is to have it."""
         ...
 
     def addresses(self) -> list[str]:
@@ -102,6 +108,7 @@ class Session:
         self._heard = now()
         self.introduced = False  # the peer has told what folders it has
         self._ended = trio.CancelScope()
+        self.held = HeldQuestions(self._queue)
 
     async def run(self) -> None:
         """Converse until the stream ends. Raises StreamClosed, and codec.Malformed for what no peer of ours sends."""
@@ -109,12 +116,15 @@ class Session:
         for folder in self._node.replicas():
             self.join(folder)
         self._queue(["ping"])  # that was all
-        async with trio.open_nursery() as nursery:
-            self._ended = nursery.cancel_scope
-            nursery.start_soon(self._send)
-            nursery.start_soon(self._keep_time)
-            await self._receive()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._ended = nursery.cancel_scope
+                nursery.start_soon(self._send)
+                nursery.start_soon(self._keep_time)
+                await self._receive()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.held.end()
 
     # -- told by the node --------------------------------------------------------------------------------------------
 
@@ -223,6 +233,10 @@ class Session:
                         self._machines[FolderId(folder)] = AntiEntropy(
                             own=self._node.replicas()[FolderId(folder)].log_id
                         )
+                case ["held?", bytes(folder), int(number), asked]:
+                    self.held.on_question(FolderId(folder), number, asked, self._node.holds)
+                case ["held", bytes(), int(number), bytes(answer)]:
+                    self.held.on_answer(number, answer)
                 case ["ping"]:
                     self.introduced = True
                 case _:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import conflicts, versions, views
+from shoal.node.api import conflicts, one_way, selective, versions, views
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
 from shoal.node.store import StoreDamaged, StoreFull
@@ -47,6 +47,9 @@ class JoinFolder(BaseModel):
 
     name: str
     path: str
+    exclude: list[str] = Field(default_factory=list)
+    only: list[str] = Field(default_factory=list)
+    mode: str = "both"
 
 
 def problem(status: int, code: str, message: str, hint: str = "", exit_code: int = 1) -> JSONResponse:
@@ -129,7 +132,13 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
 
     @app.post("/api/folders/join")
     async def join_folder(body: JoinFolder) -> dict[str, Any]:
-        return views.folder_view(node, await node.folder_join(body.name, body.path))
+        exclude, only = selective.check_joining(body.exclude, body.only, body.path)
+        mode = one_way.mode_named(body.mode)
+        folder = await node.folder_join(body.name, body.path)
+        folder.engine.set_mode(mode)
+        selective.choose_at_joining(folder, exclude, only)
+        node.chosen()
+        return views.folder_view(node, folder)
 
     @app.delete("/api/folders/{name}")
     async def remove_folder(name: str) -> dict[str, Any]:
@@ -160,6 +169,8 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
         return StreamingResponse(stream(), media_type="text/event-stream")
 
     versions.add_routes(app, node)
+    selective.add_routes(app, node)
+    one_way.add_routes(app, node)
 
     @app.post("/api/shutdown")
     async def shutdown() -> JSONResponse:

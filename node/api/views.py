@@ -60,6 +60,11 @@ def folder_view(node: Node, folder: FolderRuntime) -> dict[str, Any]:
         "needed_bytes": state.needed_bytes,
         "held_deletions": state.held,
         "conflicts": conflicts.count(folder),
+        "left_out": sorted(shown(path) for path in folder.engine.chooser.left_out_paths()),
+        "kept_files": state.kept,
+        "mode": folder.engine.one_way.mode,
+        "local_changes": state.local_changes,
+        "not_applied": state.not_applied,
         "problems": [{"path": shown(p.path), "reason": p.reason, "time_ms": p.time_ms} for p in state.problems[:100]],
         "in_sync": state.status == "idle" and not behind,
     }

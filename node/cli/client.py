@@ -39,6 +39,17 @@ class ApiClient:
         """Have the API remove something."""
         return self._call("DELETE", path, None, 60)
 
+    def lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects that the API says at `path`, one a line, as they come."""
+        connection, response = self._open("GET", path, None, 600)
+        try:
+            for line in response:
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._not_running() from error
+        finally:
+            connection.close()
+
     def follow(self, after: int) -> Iterator[dict[str, Any]]:
         """Yield events as they come."""
         connection, response = self._open("GET", f"/api/events?after={after}", None, None)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import conflicts, history
+from shoal.node.cli import conflicts, history, one_way, selective
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.show import show_event, show_folders, show_peers, show_status, size
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
@@ -32,6 +32,8 @@ folder_app = typer.Typer(help="Folders of your account, and those kept on this d
 app.add_typer(folder_app, name="folder")
 history.add_commands(app, folder_app)
 conflicts.add_commands(app)
+selective.add_commands(app, folder_app)
+one_way.add_commands(folder_app)
 
 
 @app.callback()
@@ -210,9 +212,17 @@ def folder_list(json_: Json = False) -> None:
 
 
 @folder_app.command("join")
-def folder_join(name: str, path: str, json_: Json = False) -> None:
+def folder_join(
+    name: str,
+    path: str,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave this out of it here; repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Leave all else out of it here; repeatable.")] = None,
+    mode: Annotated[str, typer.Option(help="both, receive-only or send-only.")] = "both",
+    json_: Json = False,
+) -> None:
     """Keep the account's folder NAME at PATH on this device."""
-    made = api().post("/api/folders/join", {"name": name, "path": os.path.abspath(os.path.expanduser(path))})
+    body = {"name": name, "path": os.path.abspath(os.path.expanduser(path)), "exclude": exclude or []}
+    made = api().post("/api/folders/join", {**body, "only": only or [], "mode": mode})
     emit(json_, made, f"{made['name']!r} is kept at {made['path']}.")
 
 

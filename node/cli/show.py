@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -29,6 +30,23 @@ def count(number: int, thing: str, things: str = "") -> str:
     return f"{number} {thing if number == 1 else things or thing + 's'}"
 
 
+def _notes(folder: dict[str, Any]) -> Iterator[str]:
+    """Yield what of a folder is as it is by this device's choice."""
+    if folder["left_out"]:
+        yield "left out here: " + ", ".join(path or "all else" for path in folder["left_out"])
+    if folder["kept_files"]:
+        yield f"left out, but kept: {count(folder['kept_files'], 'file')} that no other device is known to have yet"
+    if folder["mode"] != "both":
+        yield f"{folder['mode']} here"
+    if folder["local_changes"]:
+        name = shlex.quote(folder["name"])
+        yield f"{count(folder['local_changes'], 'local change')}, not sent: shoal folder changes {name}, or revert"
+    if folder["not_applied"]:
+        name = shlex.quote(folder["name"])
+        changes = count(folder["not_applied"], "change")
+        yield f"{changes} of others, not applied: shoal folder changes {name}, or override"
+
+
 def show_status(status: dict[str, Any]) -> None:
     """Print the whole state."""
     from rich.console import Console
@@ -51,6 +69,8 @@ def show_status(status: dict[str, Any]) -> None:
         table.add_row(escape(folder["name"]), escape(folder["path"]), escape(state), str(folder["items"]))
     console.print(table)
     for folder in status["folders"]:
+        for line in _notes(folder):
+            console.print(escape(f"{folder['name']}: {line}"))
         for problem in folder["problems"][:10]:
             console.print(
                 f"[red]![/red] {escape(folder['name'])}/{escape(problem['path'])}: {escape(problem['reason'])}"

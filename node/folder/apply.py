@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -36,6 +36,7 @@ from shoal.node.folder.planner import (
     refusal,
 )
 from shoal.node.folder.problems import Problems
+from shoal.node.folder.selection import SelectedDocument
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 
@@ -55,18 +56,6 @@ class Steps:
     moved: list[tuple[str, str]] = field(default_factory=list)  # folders: old path, new path
 
 
-class _Document:
-    """A replica's tree as the planner sees it."""
-
-    def __init__(self, replica: Replica) -> None:
-        self.view = replica.view
-        self.is_waiting = replica.is_waiting
-        self._tree = replica.tree
-
-    def copies(self, view: NodeView) -> list[NodeView]:
-        return self._tree.copies(view.id)
-
-
 class Applier:
     """The document-to-disk half of one folder."""
 
@@ -79,12 +68,19 @@ class Applier:
         placer: Placer,
         rules: IgnoreRules,
         problems: Problems,
+        document: SelectedDocument,
+        made_folder: Callable[[NodeId], None],
+        may_tell: Callable[[], bool],
     ) -> None:
+        """`made_folder`: told of each folder that was made here, before that is committed; `may_tell`: whether this
+        device has a say in the document."""
         self._disk = disk
         self._root = root
         self._index = index
         self._replica = replica
-        self._document = _Document(replica)
+        self._document = document
+        self._made_folder = made_folder
+        self._may_tell = may_tell
         self._placer = placer
         self._rules = rules
         self._problems = problems
@@ -119,7 +115,7 @@ class Applier:
 
     def _keep_moved(self, records: Iterable[LocalNode]) -> bool:
         """Say of what was deleted by who did not know where it is by now that it stays; return whether any does."""
-        edits = list(survivals(self._replica, records))
+        edits = list(survivals(self._replica, records)) if self._may_tell() else []
 
         def note(done: Sequence[Committed]) -> None:
             for edit, committed in zip(edits, done, strict=True):
@@ -196,6 +192,7 @@ class Applier:
         self._index.put(
             LocalNode(view.id, view.parent, view.name, "dir", view.version.id, content, signature, view.copy_of)
         )
+        self._made_folder(view.id)
         self._problems.clear(path)
         return True
 

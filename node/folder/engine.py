@@ -17,6 +17,7 @@ from shoal.crdt.model import FileContent, NodeId, NodeView
 from shoal.node.bulkhead import bulkhead
 from shoal.node.folder.apply import Applier, Steps
 from shoal.node.folder.bases import TextBases
+from shoal.node.folder.choosing import Chooser
 from shoal.node.folder.contents import Contents
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
@@ -26,10 +27,13 @@ from shoal.node.folder.ignore import RULES, IgnoreRules
 from shoal.node.folder.interrupted import recognise_placed
 from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.kept import find_unknown
+from shoal.node.folder.leave import Leaver
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker, make_places, tidy
 from shoal.node.folder.merging import Merger, Outcome
+from shoal.node.folder.one_way import Mode, OneWay, versions_of
+from shoal.node.folder.override import override
 from shoal.node.folder.patience import RETRY, Patience
 from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
@@ -38,6 +42,7 @@ from shoal.node.folder.record import Recorder
 from shoal.node.folder.resolving import Resolver
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.stash import Stash
 from shoal.node.folder.watch import Watch, watch
 from shoal.node.replica import Replica
@@ -57,7 +62,8 @@ Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
 @dataclass(frozen=True, slots=True)
 class FolderState:
     """What a folder is doing. `needed_*`: changes of others that are not on this disk yet; `held`: deletions that
-    wait for a person's word."""
+    wait for a person's word; `kept`: files that are left out here, and that no other device is known to have;
+    `local_changes`, `not_applied`: what a folder that goes one way keeps to itself, and keeps out."""
 
     status: Status
     reason: str
@@ -66,6 +72,9 @@ class FolderState:
     needed_bytes: int
     held: int
     problems: tuple[Problem, ...]
+    kept: int = 0
+    local_changes: int = 0
+    not_applied: int = 0
 
 
 class FolderEngine:
@@ -88,7 +97,8 @@ class FolderEngine:
         self.root = self._disk.fs.real_path(root)
         self.replica = replica
         self.index = LocalIndex(replica.staging, replica.folder)
-        replica.rolled_back = self.index.load
+        self.selection = Selection(replica.staging, replica.folder, replica)
+        replica.rolled_back = self._rolled_back
         self.on_progress: Callable[[], None] = lambda: None
         self.on_event: Callable[[str, str], None] = lambda kind, text: None
         self._watch = watch
@@ -100,15 +110,24 @@ class FolderEngine:
         self._placer = Placer(*ways, fetch, self._problems)
         self._reader = ChunkReader(*ways)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time)
-        self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
+        self._scanner = Scanner(*ways, self._rules, self._problems, self._busy, self.selection)
         self._bases = TextBases(*ways[:4], replica.staging, replica.folder, replica.content_key)
         self.contents = Contents(self._reader, self._bases, fetch, replica.content_key)
         stash = Stash(self._disk, self.root, replica.content_key, now_ms)
         self._merger = Merger(self._turns, self.index, replica, self.contents, stash)
         self.resolver = Resolver(*ways, stash, self._busy, self._saw)
         self._told = set(replica.conflicted)  # the conflicts that people were told of
-        self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
-        self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
+        self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time), self.selection)
+        at = self._disk, self.root, self.index, replica
+        self.chooser = Chooser(*at, self.selection, self._chosen)
+        self.leaver = Leaver(*at, self.selection, self._placer, self._problems)
+        document = SelectedDocument(replica, self.selection, self.index)
+        self.one_way = OneWay(*at, self.selection)
+        self._applier = Applier(
+            *at, self._placer, self._rules, self._problems, document, self.chooser.mark_children, self._may_tell
+        )
+        self._document = document
+        self._placing: dict[trio.CancelScope, list[NodeId]] = {}
         self._status: Status = "starting"
         self._reason = ""
         self._paths: set[str] = set()
@@ -135,6 +154,7 @@ class FolderEngine:
     def retry_now(self) -> None:
         """Something that was lacking may be had now."""
         self._patience.clear()
+        self.leaver.look_again()
         self.wake()
 
     def scan_soon(self) -> None:
@@ -163,15 +183,57 @@ class FolderEngine:
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
         quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._busy and not self._missing_since and not self.replica.dirty.count
+        return quiet and not self._busy and not self._missing_since and not self._open_count
+
+    @property
+    def _open_count(self) -> int:
+        return self.replica.dirty.count - len(self.one_way.aside)
 
     def state(self) -> FolderState:
         """Return what the folder is doing now."""
         marks = self.replica.dirty
-        size = max(0, marks.bytes - self._busy_bytes + self._placer.wanted_bytes)
+        way = self.one_way
+        size = max(0, marks.bytes - way.aside_bytes - self._busy_bytes + self._placer.wanted_bytes)
         held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
-        return FolderState(status, self._reason, self.index.count, marks.count, size, held, tuple(self._problems.all()))
+        problems = tuple(self._problems.all())
+        open_count, not_applied = self._open_count, len(way.aside) if way.mode == "send-only" else 0
+        aside = self.leaver.kept, len(way.local), not_applied
+        return FolderState(status, self._reason, self.index.count, open_count, size, held, problems, *aside)
+
+    def set_mode(self, mode: Mode) -> None:
+        """Go another way from now on; what was kept to itself or kept out is merged as after any time apart."""
+        self.one_way.set_mode(mode)
+        self._held = None
+        self.scan_soon()
+        self.retry_now()
+
+    async def revert(self) -> int:
+        """Put back what was changed here as the others have it; return how many changes that were."""
+        await self.scan()
+        count = await self.one_way.revert(versions_of(self.root))
+        self.scan_soon()
+        self.retry_now()
+        return count
+
+    async def override(self) -> int:
+        """Make this disk's state the newest for everyone; return how many nodes that were."""
+        await self.scan()
+        count = await override(self.replica, self._document, self.index)
+        self.one_way.aside.clear()
+        self.retry_now()
+        return count
+
+    def _rolled_back(self) -> None:
+        self.index.load()
+        self.selection.load()
+
+    def _chosen(self) -> None:
+        for scope, nodes in self._placing.items():
+            if not all(map(self.selection.wants, nodes)):
+                scope.cancel()
+        self.scan_soon()  # something else may have the name of what is wanted now
+        self.retry_now()
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
@@ -204,6 +266,7 @@ class FolderEngine:
         self._scan_due = True
         self._busy.clear()
         self._busy_bytes = self._groups = 0
+        self.leaver.look_again()
         async with trio.open_nursery() as nursery:
             # Before the first scan, so that nothing falls between.
             await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
@@ -218,6 +281,7 @@ class FolderEngine:
                         next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
                     worked = await self._document_to_disk(nursery) or worked
+                    worked = await self._leave(nursery) or worked
                     if not worked:
                         if self._placer.partial and not self._busy:
                             await self._tidy()
@@ -248,7 +312,7 @@ class FolderEngine:
 
     def _next_time(self) -> float:
         times = [*self._later.values(), *(since + GRACE for since in self._missing_since.values())]
-        return min([*times, self._patience.next_time()])
+        return min([*times, self._patience.next_time(), self.leaver.next_time()])
 
     async def _disk_to_document(self) -> bool:
         now = trio.current_time()
@@ -269,12 +333,19 @@ class FolderEngine:
             if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
             await self._recorder.find_by_content(findings)
-            self._hold_mass(findings)
+            if self.one_way.mode != "receive-only":
+                self._hold_mass(findings)
         else:
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, now)
             await self._recorder.find_by_content(findings)
-        for path, seconds in (await self._recorder.commit(findings)).items():
+        if self.one_way.mode == "receive-only":
+            later = await self.one_way.withhold(findings, None if whole else paths, self._recorder)
+        else:
+            later = await self._recorder.commit(findings)
+            if not findings.empty:
+                self.one_way.aside.clear()
+        for path, seconds in later.items():
             self._later[path] = trio.current_time() + seconds
         if whole:
             self._scanned.set()
@@ -320,20 +391,42 @@ class FolderEngine:
             held = set(self._held.missing)
             findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
 
+    async def _leave(self, nursery: trio.Nursery) -> bool:
+        self.leaver.start(nursery, self.wake, trio.current_time())
+        look = await self.leaver.carry_out()
+        self._paths |= set(look or ())
+        if look is not None:
+            self.on_progress()
+        return bool(look)
+
+    def _may_tell(self) -> bool:
+        return self.one_way.mode == "both"
+
     async def _document_to_disk(self, nursery: trio.Nursery) -> bool:
+        self.selection.document_changed()
+        if self.selection.wishes:
+            self.chooser.resolve_wishes()
         skip = self._busy | self._patience.resting(trio.current_time())
         room = (GROUPS - self._groups) * GROUP_FILES
-        nodes = self.replica.dirty.first(room, skip | self._held_nodes()) if room else []
+        skip |= self._held_nodes() | self.one_way.aside.keys()
+        marked = self.replica.dirty.first(room, skip) if room else []
+        nodes = self.one_way.apply_to(marked, self._document, self._busy)
+        if len(nodes) < len(marked):
+            self.on_progress()
+            self.wake()  # there may be more than were looked at
         if not nodes:
             return False
         self._set("syncing", "")
-        for node in nodes:
-            self._merger.fold_twin(node)
-        merging = [node for node in nodes if self._merger.wants(node)]
-        for node in merging:
-            self._busy.add(node)
-            nursery.start_soon(self._merge, node)
-        nodes = [node for node in nodes if node not in self._busy]
+        if self._may_tell():
+            for node in nodes:
+                self._merger.fold_twin(node)
+            merging = [node for node in nodes if self._merger.wants(node)]
+            for node in merging:
+                self._busy.add(node)
+                nursery.start_soon(self._merge, node)
+            nodes = [node for node in nodes if node not in self._busy]
+        if self.chooser.follow(nodes):
+            self.leaver.look_again()
         steps = await self._applier.apply(nodes, self._busy)
         self._finish_round(steps)
         self._start_placing(steps.place, nursery)
@@ -404,13 +497,22 @@ class FolderEngine:
         nursery.start_soon(self._place_group, list(group), owners, size)
 
     async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
+        scope = trio.CancelScope()
+        self._placing[scope] = [view.id for view in group]
         try:
-            outcome = await self._placer.place(group)
+            with scope:
+                outcome = await self._placer.place(group)
         finally:
+            del self._placing[scope]
             self._groups -= 1
             self._busy_bytes -= size
             self._busy -= owners | {view.id for view in group}
             self.wake()
+        if not all(self.selection.wants(view.id) for view in group):
+            self.leaver.look_again()
+        if scope.cancelled_caught:  # part of it is left out since; what came of the rest is of use
+            self._placer.partial |= {self._placer.temporary(view) for view in group}
+            return
         self._paths |= set(outcome.look)
         placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}
         for view in group:

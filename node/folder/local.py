@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
@@ -127,6 +127,10 @@ class LocalIndex:
         if old is None or _chunks(old) != _chunks(node):
             self.places.add(node.id, node.content)
             self.fresh.append(node.id)
+
+    def put_signature(self, node: LocalNode, signature: Signature) -> None:
+        """Stage that what is on disk is the same with another signature."""
+        self.put(replace(node, signature=signature))
 
     def remove(self, node: NodeId) -> None:
         """Stage the removal of a record."""

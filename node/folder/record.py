@@ -26,6 +26,7 @@ from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
+from shoal.node.folder.selection import Selection
 from shoal.node.folder.swaps import closed_swaps
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
@@ -57,6 +58,7 @@ class Recorder:
         replica: Replica,
         problems: Problems,
         freshness: Freshness,
+        selection: Selection,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -65,6 +67,7 @@ class Recorder:
         self._problems = problems
         self._turns = turns
         self._freshness = freshness
+        self._selection = selection
 
     async def commit(self, findings: Findings) -> dict[str, float]:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
@@ -129,6 +132,19 @@ class Recorder:
         """Return whether the document knows nothing at this place."""
         parent = self._parent_of(seen)
         return parent is None or self._known_view(parent, seen.name, "file") is None
+
+    async def adopt(self, found: Sequence[tuple[NodeId | None, Seen]]) -> tuple[dict[str, float], set[str]]:
+        """Record as synced what is as the document has it, and tell the document nothing of the rest; return the paths
+        to look at again, and after how many seconds, and those that were recorded."""
+        busy: dict[str, float] = {}
+        for at in range(0, len(found), GROUP_FILES):
+            busy |= await self._commit_group(found[at : at + GROUP_FILES], tell=False)
+        return busy, {seen.path for _, seen in found if self._stands(seen)}
+
+    def _stands(self, seen: Seen) -> bool:
+        node = self._index.find(seen.path)
+        record = self._index.get(node) if node is not None else None
+        return record is not None and record.signature == seen.signature
 
     def moved(self, findings: Findings) -> set[NodeId]:
         """Return the nodes that are not where they were, but elsewhere."""
@@ -195,7 +211,7 @@ class Recorder:
         self, swap: Sequence[tuple[LocalNode, NodeId, Seen]], findings: Findings, done: Sequence[Committed]
     ) -> None:
         for record, parent, seen in swap:
-            self._record_move(record, parent, seen, findings, ())
+            self._record_move(record, parent, seen, findings, self._selection.wants(record.id), ())
 
     def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> list[str]:
         """Return the paths to look at again: what they are in is gone by now, or what they were."""
@@ -220,11 +236,18 @@ class Recorder:
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
             # One that was to be parked when this device died was moved by nobody.
             changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, seen.name)]
-            self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings))
+            wanted = self._selection.wants(record.id)
+            self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings, wanted))
         return homeless
 
     def _record_move(
-        self, record: LocalNode, parent: NodeId, seen: Seen, findings: Findings, done: Sequence[Committed]
+        self,
+        record: LocalNode,
+        parent: NodeId,
+        seen: Seen,
+        findings: Findings,
+        wanted: bool,
+        done: Sequence[Committed],
     ) -> None:
         assert seen.signature is not None
         moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
@@ -237,6 +260,8 @@ class Recorder:
             moved = replace(moved, signature=unread)
             findings.changed.append((moved.id, seen))
         self._index.put(moved)
+        if wanted:
+            self._selection.keep(moved.id)
 
     def _make_parents(self, seen: Seen) -> None:
         path = ""
@@ -261,7 +286,9 @@ class Recorder:
     def _parent_of(self, seen: Seen) -> NodeId | None:
         return self._index.find_folder(seen.directory)
 
-    async def _commit_group(self, found: Sequence[tuple[NodeId | None, Seen]]) -> dict[str, float]:
+    async def _commit_group(
+        self, found: Sequence[tuple[NodeId | None, Seen]], *, tell: bool = True
+    ) -> dict[str, float]:
         busy = {seen.path: wait for _, seen in found if (wait := self._freshness.wait(seen))}
         group = [(node, seen) for node, seen in found if seen.path not in busy]
         read: list[tuple[NodeId | None, Seen, Content]] = []
@@ -277,7 +304,7 @@ class Recorder:
             else:
                 self._problems.clear(seen.path)
                 read.append((node, seen, content))
-        self._note(read)
+        self._note(read, tell=tell)
         return busy
 
     def _read_all(self, group: Sequence[Seen]) -> list[Content | FileChanged | OSError]:
@@ -291,7 +318,7 @@ class Recorder:
                 results.append(error)
         return results
 
-    def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]]) -> None:
+    def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]], *, tell: bool = True) -> None:
         """Commit what was read, as one batch, and record it as synced."""
         changes: list[DocChange] = []
         made: dict[str, int] = {}  # path -> place in `changes` of its Create
@@ -329,6 +356,8 @@ class Recorder:
                 own = known.version.device == self._replica.device
                 changes.append(Edit(known.id, content, known.version.id if own else None))
                 notes.append(_Note(found, known.parent, len(changes) - 1))
+        if not tell:
+            changes, notes = [], [note for note in notes if note.change is None]
         self._replica.commit(changes, partial(self._record, notes))
         # The document may want another mode or time.
         self._replica.mark_dirty([note.node.id for note in notes if note.change is None])
@@ -342,6 +371,8 @@ class Recorder:
                     record = replace(record, id=done[note.change].node)
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
             self._index.put(replace(record, parent=home))
+            if note.node.id == ROOT:  # new, of this device
+                self._selection.keep(record.id)
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
@@ -375,7 +406,9 @@ class Recorder:
         along = {record.id: record for record in gone}
         for at in range(0, len(gone), GROUP_FILES):
             group = gone[at : at + GROUP_FILES]
-            deletions = [found for record in group if (found := self._deletion(record, along)) is not None]
+            # What is left out is gone from this disk alone.
+            wanted = [record for record in group if self._selection.wants(record.id)]
+            deletions = [found for record in wanted if (found := self._deletion(record, along)) is not None]
             self._replica.commit(deletions, partial(self._forget, group))
             await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
 

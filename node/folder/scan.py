@@ -18,8 +18,11 @@ from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import MAX_DEPTH, PARKED, PARKING, PRIVATE, LocalIndex
 from shoal.node.folder.problems import Problems
+from shoal.node.folder.selection import Selection
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
+
+LEFT_OUT = "not synced, as the folder has something of this name that is left out here: rename this, or shoal get that"
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Scanner:
         rules: IgnoreRules,
         problems: Problems,
         busy: Set[NodeId],
+        selection: Selection,
     ) -> None:
         """`busy`: the nodes that are being placed now; what is seen of them is left for later."""
         self._disk = disk
@@ -64,6 +68,7 @@ class Scanner:
         self._rules = rules
         self._problems = problems
         self._busy = busy
+        self._selection = selection
 
     async def look_everywhere(self) -> Findings:
         """Walk the whole folder. Raises OSError when the root cannot be read."""
@@ -174,6 +179,9 @@ class Scanner:
                 findings.replaced[record.id] = path
                 record = None
         if record is None:
+            if self._is_left_out(seen, signature):
+                self._problems.report(path, OSError(LEFT_OUT))
+                return
             if self._is_placing(seen):
                 findings.busy.append(path)
                 return
@@ -193,6 +201,16 @@ class Scanner:
             else:
                 findings.changed.append((record.id, seen))
 
+    def _is_left_out(self, seen: Seen, signature: Signature) -> bool:
+        """Return whether something has the name, unknown till now, of what the folder has and this disk is not to."""
+        if not self._selection.choices:
+            return False
+        parent = self._index.find_folder(seen.directory)
+        view = self._replica.child_named(parent, seen.name) if parent is not None else None
+        if view is None or self._selection.wants(view.id) or self._selection.leads_on(view.id):
+            return False
+        return self._index.by_inode(signature.device, signature.inode) is None  # else it was moved there
+
     def _is_known(self, seen: Seen) -> bool:
         parent = self._index.find_folder(seen.directory)
         return parent is not None and self._replica.child_named(parent, seen.name) is not None
@@ -208,8 +226,10 @@ class Scanner:
         return view is not None and view.id in self._busy
 
     def count_missing(self, missing: Iterable[NodeId], moved: Set[NodeId] = frozenset()) -> int:
-        """Return how many nodes are gone with these, what was in them included, but for those that `moved`."""
-        return len({record.id for node in missing for record in self._index.subtree(node, moved)})
+        """Return how many nodes are gone with these, what was in them included, but for those that `moved`; what is
+        left out is no loss."""
+        gone = {record.id for node in missing for record in self._index.subtree(node, moved)}
+        return sum(self._selection.wants(node) for node in gone)
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root

@@ -56,7 +56,9 @@ async def test_what_is_in_another_folder_of_the_same_name_is_found_once(
     root = str(one.root)
     disk = Disk(Linux())
     rules, problems = IgnoreRules(disk, root), Problems(lambda: 0)
-    scanner = Scanner(disk, DiskTurns(), root, one.engine.index, one.replica, rules, problems, set())
+    scanner = Scanner(
+        disk, DiskTurns(), root, one.engine.index, one.replica, rules, problems, set(), one.engine.selection
+    )
     findings = await scanner.look_at(["d", "d/in", "d/fresh"])
     found = sorted(seen.path for seen in [*findings.appeared, *(seen for _, seen in findings.changed)])
     assert found == ["d", "d/fresh", "d/in"]

@@ -18,6 +18,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.engine import FolderEngine
 from shoal.node.folder.marker import make_marker
+from shoal.node.holdings import Held
 from shoal.node.replica import Replica
 from shoal.node.session import Session
 from shoal.node.store import MemoryStore
@@ -250,6 +251,9 @@ class Device:
             return 0, 0
         state = self.engine.state()
         return max(1, state.needed_files), state.needed_bytes
+
+    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        return self.engine.leaver.holds(asked)
 
     def addresses(self) -> list[str]:
         return []

@@ -99,9 +99,11 @@ def trust_inodes() -> None:
     """What looks like a moved file by its inode, size and time is not read."""
     real = Recorder._record_move
 
-    def record_move(self: Recorder, record: Any, parent: Any, seen: Any, findings: Any, done: Sequence[Any]) -> None:
+    def record_move(
+        self: Recorder, record: Any, parent: Any, seen: Any, findings: Any, wanted: bool, done: Sequence[Any]
+    ) -> None:
         known = list(findings.changed)
-        real(self, record, parent, seen, findings, done)
+        real(self, record, parent, seen, findings, wanted, done)
         for node, _ in findings.changed[len(known) :]:
             moved = self._index.get(node)
             if moved is not None and isinstance(moved.content, FileContent):

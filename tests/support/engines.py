@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
+import trio.lowlevel
 
 from shoal.crdt.frontier import missing
 from shoal.crdt.keys import DeviceKey
@@ -18,6 +19,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.engine import FolderEngine
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
+from shoal.node.holdings import Held
 from shoal.node.replica import Replica
 from shoal.node.store import MemoryStore, Store
 
@@ -40,12 +42,18 @@ class Device:
         make_marker(Disk(Linux()), str(root), FOLDER)
         self.engine = FolderEngine(str(root), self.store, self.replica, self._fetch, lambda: 0)
         self.replica.grown = self.push
+        self.engine.leaver.held_elsewhere = self._held_elsewhere
 
     def push(self) -> None:
         for other in self.others:
             for span in missing(self.replica.frontier, other.replica.frontier):
                 refusal = other.replica.receive_entries(self.replica.read_entries(span))
                 assert refusal is None, refusal
+
+    async def _held_elsewhere(self, asked: Sequence[Held]) -> list[bool]:
+        await trio.lowlevel.checkpoint()
+        answers = [other.engine.leaver.holds(asked) for other in self.others]
+        return [any(column) for column in zip(*answers, strict=True)] if answers else [False] * len(asked)
 
     async def _fetch(
         self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]]

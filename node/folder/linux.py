@@ -45,6 +45,13 @@ class LinuxFile:
     def read_into(self, view: memoryview, offset: int) -> int:
         return os.preadv(self.fd, [view], offset)
 
+    def next_data(self, offset: int) -> int:
+        try:
+            return os.lseek(self.fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            # ENXIO: none. Where the call is unknown, all is data.
+            return os.fstat(self.fd).st_size if error.errno == errno.ENXIO else offset
+
     def write(self, data: bytes | memoryview, offset: int) -> int:
         return os.pwrite(self.fd, data, offset)
 

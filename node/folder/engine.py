@@ -32,6 +32,7 @@ from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.scrub import FolderScrub
 from shoal.node.folder.watch import Watch, watch
 from shoal.node.replica import Replica
 from shoal.node.store import Store
@@ -95,6 +96,9 @@ class FolderEngine:
         self._scanner = Scanner(*ways, self._rules, self._problems, self._busy)
         self._recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time))
         self._applier = Applier(self._disk, self.root, self.index, replica, self._placer, self._rules, self._problems)
+        self.scrub = FolderScrub(
+            *ways, self._problems, self._restore, lambda kind, text: self.on_event(kind, text), now_ms
+        )
         self._status: Status = "starting"
         self._reason = ""
         self._paths: set[str] = set()
@@ -164,6 +168,7 @@ class FolderEngine:
         found, damaged = await self._reader.read(ids)
         if damaged:
             self._paths |= damaged  # most often it was just edited
+            self.scrub.suspect(damaged)
             self.wake()
         return found
 
@@ -192,6 +197,7 @@ class FolderEngine:
             # Before the first scan, so that nothing falls between.
             await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
             nursery.start_soon(self.keeper.run)
+            nursery.start_soon(self.scrub.run)
             next_scan = trio.current_time() + RESCAN
             try:
                 while True:
@@ -341,12 +347,24 @@ class FolderEngine:
             self._start_group(group, nursery)
 
     def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._place_group, list(group), *self._claim(group))
+
+    def _claim(self, group: Sequence[NodeView]) -> tuple[set[NodeId], int]:
         self._groups += 1
         owners = {view.copy_of or view.id for view in group}
         self._busy |= owners | {view.id for view in group}
         size = sum(view.version.content.size for view in group if isinstance(view.version.content, FileContent))
         self._busy_bytes += size
-        nursery.start_soon(self._place_group, list(group), owners, size)
+        return owners, size
+
+    async def _restore(self, node: NodeId) -> bool:
+        """Put a file's right bytes in the place of damaged ones, which are kept; return whether that could be done."""
+        view, record = self.replica.view(node), self.index.get(node)
+        if view is None or record is None or self._busy & {node, view.copy_of or node}:
+            return False
+        await self._place_group([view], *self._claim([view]))
+        now = self.index.get(node)
+        return now is not None and now.signature != record.signature
 
     async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
         try:

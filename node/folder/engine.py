@@ -6,6 +6,7 @@ waits for peers and for the disk, and runs beside, a few groups at a time.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.freshness import Freshness
-from shoal.node.folder.ignore import RULES, IgnoreRules
+from shoal.node.folder.held import HeldDeletions, Sightings
+from shoal.node.folder.ignore import RULE_FILES, IgnoreRules
 from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
@@ -30,7 +32,6 @@ from shoal.node.folder.placing import Fetch, Placer
 from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
-from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
 from shoal.node.folder.scrub import FolderScrub
 from shoal.node.folder.watch import Watch, watch
@@ -42,6 +43,8 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
+MARKER_EVERY = 5.0
+COME_BACK = 1.0  # seconds from the first of the files that come back to a look at them all
 REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
@@ -108,7 +111,9 @@ class FolderEngine:
         self._moved: deque[tuple[float, str, str]] = deque()  # until when to think of it, old path, new path
         self._busy_bytes = 0
         self._groups = 0
-        self._held: Findings | None = None
+        self._held = HeldDeletions(self._scanner.count_missing)
+        self._sightings = Sightings()
+        self._next_scan = 0.0
         self._scan_due = True
         self._scanned = trio.Event()
         self._confirm_once = False
@@ -141,10 +146,10 @@ class FolderEngine:
 
     def confirm_deletes(self) -> int:
         """The deletions that were held are meant; return how many there were."""
-        held, self._held = self._held, None
-        if held is None:
+        count = self._held.count
+        if not count:
             return 0
-        count = self._scanner.count_missing(held.missing)
+        self._held.release(self._held.nodes)
         self._scan_due = True
         self._confirm_once = True
         self.wake()
@@ -159,9 +164,10 @@ class FolderEngine:
         """Return what the folder is doing now."""
         marks = self.replica.dirty
         size = max(0, marks.bytes - self._busy_bytes + self._placer.wanted_bytes)
-        held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
-        return FolderState(status, self._reason, self.index.count, marks.count, size, held, tuple(self._problems.all()))
+        return FolderState(
+            status, self._reason, self.index.count, marks.count, size, self._held.count, tuple(self._problems.all())
+        )
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
@@ -198,21 +204,22 @@ class FolderEngine:
             await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
             nursery.start_soon(self.keeper.run)
             nursery.start_soon(self.scrub.run)
-            next_scan = trio.current_time() + RESCAN
+            self._next_scan = trio.current_time() + RESCAN
             try:
                 while True:
                     self._awake = trio.Event()
-                    if trio.current_time() >= next_scan:
+                    if trio.current_time() >= self._next_scan:
                         self._scan_due = True
                     if self._scan_due:
-                        next_scan = trio.current_time() + RESCAN
+                        self._next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
                     worked = await self._document_to_disk(nursery) or worked
                     if not worked:
                         if self._placer.partial and not self._busy:
                             await self._tidy()
-                        self._set("held" if self._held is not None else "idle", "")
-                        with trio.move_on_at(min(next_scan, self._next_time())):
+                        self._set("held" if self._held else "idle", "")
+                        look = trio.current_time() + MARKER_EVERY  # nobody tells of a disk that was unmounted
+                        with trio.move_on_at(min(look, self._next_scan, self._next_time())):
                             await self._awake.wait()
                     if not has_marker(self._disk, self.root, self.replica.folder):
                         raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
@@ -227,6 +234,7 @@ class FolderEngine:
 
     def _saw(self, paths: set[str]) -> None:
         self._paths |= paths
+        self._sightings.add(paths)
         self.wake()
 
     def _next_time(self) -> float:
@@ -244,17 +252,22 @@ class FolderEngine:
         if not (whole or paths):
             return False
         paths |= self._where_now(paths, now)
-        if whole or RULES in paths:
-            self._rules.refresh()
+        if (whole or not paths.isdisjoint(RULE_FILES)) and self._rules.refresh() and not whole:
+            self._scan_due = True  # what was left out before may not be now
         if whole:
             self._set("scanning", "")
+            told = self._sightings.take()
             findings = await self._scanner.look_everywhere()
             if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
-            self._hold_mass(findings)
+            self._hold_mass(findings, told)
+            for path, fault in self._rules.faults.items():
+                self._problems.report(path, OSError(fault))
         else:
+            told = self._sightings.take(paths)
             findings = await self._scanner.look_at(paths)
-            self._let_missing_wait(findings, now)
+            self._let_missing_wait(findings, told, now)
+            self._look_for_held(paths)
         for path, seconds in (await self._recorder.commit(findings)).items():
             self._later[path] = trio.current_time() + seconds
         if whole:
@@ -269,42 +282,58 @@ class FolderEngine:
             self._moved.popleft()
         found: set[str] = set()
         for _, old, new in self._moved:
-            found |= {new + path[len(old) :] for path in paths | found if path.startswith(old + "/")}
+            for path in [path for path in paths | found if path.startswith(old + "/")]:
+                found.add(new + path[len(old) :])
+                self._sightings.moved(path, new + path[len(old) :])
         return found
 
-    def _hold_mass(self, findings: Findings) -> None:
+    def _hold_mass(self, findings: Findings, told: set[str]) -> None:
         moved = self._recorder.moved(findings)
-        gone = self._scanner.count_missing((findings.missing | findings.replaced).keys() - moved)
+        told |= self._sightings.take(findings.missing.values())
+        unseen = {node: path for node, path in findings.missing.items() if node not in moved and path not in told}
         confirmed, self._confirm_once = self._confirm_once, False
-        if not confirmed and is_mass_disappearance(gone, self.index.count):
-            if self._held is None:
-                self.on_event("deletions-held", f"{gone} files and folders are gone; waiting for confirmation")
-            held = {node: path for node, path in findings.missing.items() if node not in moved}
-            self._held = Findings(missing=held)
-            findings.missing = {node: path for node, path in findings.missing.items() if node in moved}
-        else:
-            self._held = None
+        if confirmed:
+            return
+        before = bool(self._held)
+        held = self._held.judge(unseen, findings.replaced.keys() - moved, self.index.count)
+        findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
+        if held and not before:
+            count = self._held.count
+            self.on_event("deletions-held", f"{count} files and folders are gone; waiting for confirmation")
 
-    def _let_missing_wait(self, findings: Findings, now: float) -> None:
-        """A missing name gets a moment, in which its inode may turn up elsewhere."""
+    def _let_missing_wait(self, findings: Findings, told: set[str], now: float) -> None:
+        """A missing name gets a moment, in which its inode may turn up elsewhere. What nobody saw go, and was met with
+        by chance, is for a look at everything to decide on."""
         waiting = {}
         for node, path in list(findings.missing.items()):
+            if path not in told and self._held.covers(path):
+                del findings.missing[node]
+                continue
             since = self._missing_since.get(path, now)
             if since + GRACE > now:
                 waiting[path] = since
+                self._sightings.add({path} & told)
+                del findings.missing[node]
+            elif path not in told:
+                self._scan_due = True
                 del findings.missing[node]
         for path, since in self._missing_since.items():
             if since + GRACE > now:
                 waiting.setdefault(path, since)
         self._missing_since = waiting
-        if self._held is not None:
-            held = set(self._held.missing)
-            findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
+        if self._held:  # of which some were seen to go: those are meant
+            self._held.release(findings.missing)
+
+    def _look_for_held(self, paths: set[str]) -> None:
+        """What is held may be coming back: then a look at everything tells what is gone yet."""
+        back = (self._disk.look_quietly(os.path.join(self.root, path)) for path in self._held.of(paths))
+        if any(signature is not None for signature in back):
+            self._next_scan = min(self._next_scan, trio.current_time() + COME_BACK)
 
     async def _document_to_disk(self, nursery: trio.Nursery) -> bool:
-        skip = self._busy | self._patience.resting(trio.current_time())
+        skip = self._busy | self._patience.resting(trio.current_time()) | self._held.nodes
         room = (GROUPS - self._groups) * GROUP_FILES
-        nodes = self.replica.dirty.first(room, skip | self._held_nodes()) if room else []
+        nodes = self.replica.dirty.first(room, skip) if room else []
         if not nodes:
             return False
         self._set("syncing", "")
@@ -313,9 +342,6 @@ class FolderEngine:
         self._start_placing(steps.place, nursery)
         self.on_progress()
         return True
-
-    def _held_nodes(self) -> set[NodeId]:
-        return set(self._held.missing) if self._held is not None else set()
 
     def _finish_round(self, steps: Steps) -> None:
         self.replica.clean(steps.done)

@@ -80,7 +80,7 @@ class Scanner:
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
             directory, _, name = path.rpartition("/")
-            if any(above in findings.walked for above in _folders_above(path)):
+            if any(above in findings.walked for above in folders_above(path)):
                 continue  # it is met when that folder is looked into
             parent = self._index.find_folder(directory)
             if not name or parent is None:
@@ -198,7 +198,8 @@ class Scanner:
         return os.path.join(self._root, path) if path else self._root
 
 
-def _folders_above(path: str) -> Iterator[str]:
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the folders that a relative path is in, the nearest first."""
     while path := path.rpartition("/")[0]:
         yield path
 

@@ -164,10 +164,10 @@ class FolderEngine:
         """Return what the folder is doing now."""
         marks = self.replica.dirty
         size = max(0, marks.bytes - self._busy_bytes + self._placer.wanted_bytes)
+        faults = [Problem(path, fault, self._now_ms()) for path, fault in self._rules.faults.items()]
+        problems = (*faults, *self._problems.all())
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
-        return FolderState(
-            status, self._reason, self.index.count, marks.count, size, self._held.count, tuple(self._problems.all())
-        )
+        return FolderState(status, self._reason, self.index.count, marks.count, size, self._held.count, problems)
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
         """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
@@ -253,7 +253,7 @@ class FolderEngine:
             return False
         paths |= self._where_now(paths, now)
         if (whole or not paths.isdisjoint(RULE_FILES)) and self._rules.refresh() and not whole:
-            self._scan_due = True  # what was left out before may not be now
+            self.scan_soon()  # what was left out before may not be now
         if whole:
             self._set("scanning", "")
             told = self._sightings.take()
@@ -261,8 +261,6 @@ class FolderEngine:
             if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
             self._hold_mass(findings, told)
-            for path, fault in self._rules.faults.items():
-                self._problems.report(path, OSError(fault))
         else:
             told = self._sightings.take(paths)
             findings = await self._scanner.look_at(paths)
@@ -315,7 +313,7 @@ class FolderEngine:
                 self._sightings.add({path} & told)
                 del findings.missing[node]
             elif path not in told:
-                self._scan_due = True
+                self.scan_soon()
                 del findings.missing[node]
         for path, since in self._missing_since.items():
             if since + GRACE > now:

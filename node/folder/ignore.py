@@ -9,6 +9,7 @@ left out, whatever the rules say of it. Rules keep back what is new here; what t
 from __future__ import annotations
 
 import os
+import re
 
 import pathspec
 
@@ -19,6 +20,8 @@ from shoal.node.folder.signature import Signature
 RULES = ".shoalignore"
 OWN_RULES = f"{PRIVATE}/ignore"
 RULE_FILES = (RULES, OWN_RULES)
+
+_INSIDE = re.compile(r"/\*\*(/?)$")
 
 
 class IgnoreRules:
@@ -65,7 +68,8 @@ class IgnoreRules:
         for number, line in enumerate(lines, 1):
             try:
                 pathspec.GitIgnoreSpec.from_lines([line])
-                sound.append(line)
+                # In git, what ends so matches what is in a folder and not the folder; in pathspec, both.
+                sound.append(_INSIDE.sub(r"/*\1", line))
             except ValueError:
                 self.faults[path] = f"line {number} is no rule: {line!r}; the others count"
         return sound

@@ -82,12 +82,16 @@ class Linux:
 
     def scan(self, path: str) -> list[tuple[str, Signature]]:
         found = []
-        with os.scandir(path) as entries:
-            for entry in entries:
-                try:
-                    found.append((entry.name, Signature.of(entry.stat(follow_symlinks=False))))
-                except FileNotFoundError:
-                    continue
+        fd = os.open(path, FLAGS["folder"])
+        try:
+            with os.scandir(fd) as entries:  # by descriptor: the path to one in it may be longer than any may be
+                for entry in entries:
+                    try:
+                        found.append((entry.name, Signature.of(entry.stat(follow_symlinks=False))))
+                    except FileNotFoundError:
+                        continue
+        finally:
+            os.close(fd)
         return found
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:

@@ -111,6 +111,7 @@ class Scanner:
                 raise
             self._problems.report(directory, error)
             return  # unreadable is not empty: nothing in it counts as missing
+        self._problems.readable(directory)
         known = self._index.children(node) if node is not None else {}
         for name, signature in sorted(names):
             self._compare(Seen(directory, name, signature), known.pop(name, None), findings, queue, deep=True)

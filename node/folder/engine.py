@@ -201,7 +201,7 @@ class FolderEngine:
         self._busy_bytes = self._groups = 0
         async with trio.open_nursery() as nursery:
             # Before the first scan, so that nothing falls between.
-            await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
+            await nursery.start(self._watch, self.root, self._saw, self._lost_track)
             nursery.start_soon(self.keeper.run)
             nursery.start_soon(self.scrub.run)
             self._next_scan = trio.current_time() + RESCAN
@@ -236,6 +236,10 @@ class FolderEngine:
         self._paths |= paths
         self._sightings.add(paths)
         self.wake()
+
+    def _lost_track(self) -> None:
+        self._sightings.lost = True
+        self.scan_soon()
 
     def _next_time(self) -> float:
         times = [*self._later.values(), *(since + GRACE for since in self._missing_since.values())]
@@ -290,6 +294,9 @@ class FolderEngine:
         told |= self._sightings.take(findings.missing.values())
         unseen = {node: path for node, path in findings.missing.items() if node not in moved and path not in told}
         confirmed, self._confirm_once = self._confirm_once, False
+        if unseen and self._sightings.explain(self._scanner.paths_of(unseen), told):
+            unseen = {}
+        self._sightings.lost = False
         if confirmed:
             return
         before = bool(self._held)

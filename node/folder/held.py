@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from shoal.crdt.model import NodeId
-from shoal.node.folder.safety import is_mass_disappearance
+from shoal.node.folder.safety import MANY, is_mass_disappearance
 from shoal.node.folder.scan import folders_above
 
 
@@ -67,6 +67,7 @@ class Sightings:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
+        self.lost = False  # whether some may not have been told of, since everything was last looked at
 
     def add(self, paths: Iterable[str]) -> None:
         """The watcher told of these."""
@@ -82,6 +83,13 @@ class Sightings:
         taken = set(self._told) if paths is None else self._told.intersection(paths)
         self._told -= taken
         return taken
+
+    def explain(self, paths: Iterable[str], told: set[str]) -> bool:
+        """Return whether what is gone of `paths` was seen to go as far as can be told: of very many deletions at once
+        the kernel tells of the first some thousand alone. `told`: what was taken for this look."""
+        paths = set(paths)
+        seen = len(paths & told) + len(paths & self._told - told)
+        return seen * 2 > len(paths) or (self.lost and seen > MANY)
 
     def __contains__(self, path: str) -> bool:
         return path in self._told

@@ -195,6 +195,11 @@ class Scanner:
         """Return how many nodes are gone with these, what was in them included."""
         return len({record.id for node in missing for record in self._index.subtree(node)})
 
+    def paths_of(self, missing: Iterable[NodeId]) -> set[str]:
+        """Return the paths of these nodes, and of what was in them."""
+        records = (record for node in missing for record in self._index.subtree(node))
+        return {path for record in records if (path := self._index.path(record.id)) is not None}
+
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root
 

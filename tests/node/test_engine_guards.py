@@ -121,6 +121,21 @@ async def test_many_deletions_that_were_seen_are_carried_out(pair: tuple[Device,
     assert not (other.root / "many").exists()
 
 
+async def test_more_deletions_than_the_kernel_tells_of_are_carried_out(pair: tuple[Device, Device]) -> None:
+    one, other = pair
+    (one.root / "many").mkdir()
+    fill(one.root / "many", 500)
+    async with running(one, other):
+        await settle(one, other)
+        shutil.rmtree(one.root / "many")
+        one.engine._saw({f"many/f{number}" for number in range(150)})  # and no more: its queue was full
+        one.engine._lost_track()
+        await trio.sleep(0.6)
+        await settle(one, other)
+        assert one.engine.state().held == 0
+    assert files(other.root) == 0
+
+
 async def test_many_deletions_that_were_seen_are_carried_out_by_a_scan_too(pair: tuple[Device, Device]) -> None:
     one, other = pair
     fill(one.root, 300)

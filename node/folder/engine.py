@@ -113,6 +113,7 @@ class FolderEngine:
         self._groups = 0
         self._held = HeldDeletions(self._scanner.count_missing)
         self._sightings = Sightings()
+        self._telling = False  # the document is being told of what was found
         self._next_scan = 0.0
         self._scan_due = True
         self._scanned = trio.Event()
@@ -158,7 +159,9 @@ class FolderEngine:
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
         quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._busy and not self._missing_since and not self.replica.dirty.count
+        return (
+            quiet and not self._telling and not self._busy and not self._missing_since and not self.replica.dirty.count
+        )
 
     def state(self) -> FolderState:
         """Return what the folder is doing now."""
@@ -270,7 +273,12 @@ class FolderEngine:
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, told, now)
             self._look_for_held(paths)
-        for path, seconds in (await self._recorder.commit(findings)).items():
+        self._telling = True
+        try:
+            busy = await self._recorder.commit(findings)
+        finally:
+            self._telling = False
+        for path, seconds in busy.items():
             self._later[path] = trio.current_time() + seconds
         if whole:
             self._scanned.set()

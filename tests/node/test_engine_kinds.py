@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -249,4 +250,32 @@ async def test_each_name_of_a_hard_link_is_a_file_of_its_own_elsewhere(pair: tup
         await settle(one, other)
         assert (one.root / "a").read_text() == "edited elsewhere"
         assert (one.root / "b").read_text() == "one file, by both names"
+    assert listing(one.root) == listing(other.root)
+
+
+async def test_a_folder_is_not_called_idle_while_a_file_is_read(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    real = LinuxFile.read_into
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(self: LinuxFile, view: memoryview, offset: int) -> int:
+        begun.set()
+        go_on.wait(20)
+        return real(self, view, offset)
+
+    async with running(one, other):
+        await settle(one, other)
+        monkeypatch.setattr(LinuxFile, "read_into", slow)
+        (one.root / "big").write_bytes(os.urandom(2_000_000))
+        try:
+            with trio.fail_after(20):
+                while not begun.is_set():  # noqa: ASYNC110 - it is set in a thread
+                    await trio.sleep(0.01)
+            assert not one.engine.is_idle()
+            assert one.engine.state().status == "syncing"
+        finally:
+            go_on.set()
+        await settle(one, other)
     assert listing(one.root) == listing(other.root)

@@ -2,10 +2,17 @@
 
 FastCDC, average 1 MiB, 256 KiB to 4 MiB; a file under 256 KiB is one chunk, an empty file none. A chunk's id is
 BLAKE3 keyed with the folder's content key over the plain bytes. Packed references are 36 bytes a chunk: id, length.
+
+Zeros are cut out first: each longest run of blocks of 64 KiB (counted from the file's start; the last may be shorter)
+that are all zeros, if it has 256 KiB or more, is chunks of 4 MiB and one of what is left over; what lies between such
+runs is cut by itself. Any reader knows the ids of such chunks without having them, so they need not be sent, stored or
+written; and whether the zeros were a hole or were written makes no difference to the cuts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Protocol
 
 import blake3
@@ -15,6 +22,13 @@ MIN_CHUNK = 256 * 1024
 AVERAGE_CHUNK = 1024 * 1024
 MAX_CHUNK = 4 * 1024 * 1024
 WINDOW = 16 * 1024 * 1024  # bytes of a file held while it is cut
+ZERO_BLOCK = 64 * 1024
+ZERO_RUN = MIN_CHUNK
+ZERO_LEAST = 4096  # bytes; a shorter file of zeros is a chunk like any other
+HOLE = 4 * WINDOW  # holes from this size on are passed over; smaller ones are read, which is quick
+
+_ZEROS = bytes(MAX_CHUNK)
+_BLOCK = bytes(ZERO_BLOCK)
 
 _CUTTER = FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK)
 
@@ -26,6 +40,31 @@ class FileChanged(Exception):
 def chunk_id(key: bytes, data: bytes | memoryview) -> bytes:
     """Return the 32-byte id of a chunk's plain bytes."""
     return blake3.blake3(data, key=key).digest()
+
+
+@lru_cache(maxsize=1024)
+def zeros_id(key: bytes, length: int) -> bytes:
+    """Return the id of a chunk of `length` zeros, `MAX_CHUNK` at most."""
+    with memoryview(_ZEROS) as view:
+        return chunk_id(key, view[:length])
+
+
+def is_zeros(key: bytes, chunk: bytes, length: int, *, last: bool) -> bool:
+    """Return whether a chunk is one of zeros, as they are cut out here. `last`: it is its file's last."""
+    if not ZERO_LEAST <= length <= MAX_CHUNK or (length % ZERO_BLOCK and not last):
+        return False
+    return zeros_id(key, length) == chunk
+
+
+def zero_chunks(key: bytes, refs: Iterator[tuple[bytes, int]], size: int) -> dict[int, int]:
+    """Return offset -> length of a file's chunks of zeros."""
+    found = {}
+    at = 0
+    for chunk, length in refs:
+        if is_zeros(key, chunk, length, last=at + length == size):
+            found[at] = length
+        at += length
+    return found
 
 
 def pack_refs(refs: list[tuple[bytes, int]]) -> bytes:
@@ -42,6 +81,10 @@ class Source(Protocol):
 
     def read_into(self, view: memoryview, offset: int) -> int:
         """Fill the view; return how many bytes there were."""
+        ...
+
+    def next_data(self, offset: int) -> int:
+        """Return where the next byte is that is in no hole; the file's size when there is none."""
         ...
 
 
@@ -70,27 +113,82 @@ def _refs(file: Source, size: int, key: bytes) -> bytes:
     window = bytearray(min(WINDOW, size))
     held = 0
     while at < size:
-        with memoryview(window) as view:
-            wanted = view[held : min(WINDOW, size - at)]
-            got = file.read_into(wanted, at + held) if wanted else 0
-        held += got
-        if held < min(WINDOW, size - at):
-            if got == 0:
-                raise FileChanged("the file shrank while it was read")
-            continue
+        held = _fill(file, window, held, at, size)
         last = at + held == size
-        with memoryview(window) as view, view[:held] as content:
+        start, end, whole = _first_run(window, held, at, last)
+        is_run = end - start >= ZERO_RUN
+        with memoryview(window) as view, view[: start if is_run else held] as content:
             used = 0
-            for chunk in _CUTTER.cut_buf(content):
-                length = chunk.length
-                # The last cut of a window is one of the window's end, not of the content: cut it again with the next.
-                if not last and chunk.offset + length == held:
+            for chunk in _CUTTER.cut_buf(content) if content else ():
+                after = chunk.offset + chunk.length
+                # What a window's end cut, or what may be a run of zeros yet, is cut again with the next window.
+                if not is_run and not last and after >= start:
                     break
-                with content[chunk.offset : chunk.offset + length] as piece:
-                    refs.append((chunk_id(key, piece), length))
-                used = chunk.offset + length
-            rest = bytes(content[used:])
+                with content[chunk.offset : after] as piece:
+                    refs.append((chunk_id(key, piece), chunk.length))
+                used = after
+        if is_run:
+            used = end
+            stop = at + end if whole else _end_of_run(file, window, at + end, size)
+            refs += _zeros(key, stop - at - start)
+            if stop > at + end:
+                at, held = stop, 0
+                continue
+        rest = bytes(memoryview(window)[used:held])
         window[: len(rest)] = rest
         at += used
         held = len(rest)
     return pack_refs(refs)
+
+
+def _fill(file: Source, window: bytearray, held: int, at: int, size: int) -> int:
+    """Read until the window, whose first byte is the file's at `at`, is full or has the rest; return what it holds."""
+    full = min(len(window), size - at)
+    with memoryview(window) as view:
+        while held < full:
+            got = file.read_into(view[held:full], at + held)
+            if got == 0:
+                raise FileChanged("the file shrank while it was read")
+            held += got
+    return held
+
+
+def _first_run(window: bytearray, held: int, at: int, last: bool) -> tuple[int, int, bool]:
+    """Return the first run of zeros in the window that is long enough, or may be, as it goes on to the window's end:
+    its start and end, and whether it ends there. Without one, the end of what is held."""
+    begin = -at % ZERO_BLOCK
+    end = held if last else held - (at + held) % ZERO_BLOCK
+    start: int | None = None
+    for block in range(begin, end, ZERO_BLOCK):
+        if _is_zero(window, block, min(end, block + ZERO_BLOCK)):
+            start = block if start is None else start
+        elif start is not None:
+            if block - start >= ZERO_RUN:
+                return start, block, True
+            start = None
+    return (start, end, last) if start is not None else (held, held, True)
+
+
+def _end_of_run(file: Source, window: bytearray, at: int, size: int) -> int:
+    """Return where the zeros end that go on at `at`, which is a block's start."""
+    while at < size:
+        data = file.next_data(at)
+        if data - at >= HOLE:
+            at = size if data >= size else data - data % ZERO_BLOCK
+            continue
+        held = _fill(file, window, 0, at, size)
+        for block in range(0, held, ZERO_BLOCK):
+            if not _is_zero(window, block, min(held, block + ZERO_BLOCK)):
+                return at + block
+        at += held
+    return size
+
+
+def _is_zero(window: bytearray, start: int, end: int) -> bool:
+    return window.startswith(_BLOCK if end - start == ZERO_BLOCK else _BLOCK[: end - start], start)
+
+
+def _zeros(key: bytes, length: int) -> Iterator[tuple[bytes, int]]:
+    for at in range(0, length, MAX_CHUNK):
+        piece = min(MAX_CHUNK, length - at)
+        yield zeros_id(key, piece), piece

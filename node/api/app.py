@@ -20,6 +20,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from shoal.node.api import conflicts, one_way, selective, versions, views
+from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
 from shoal.node.store import StoreDamaged, StoreFull
@@ -156,6 +157,8 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
         for folder in chosen:
             await folder.engine.scan()
         return {"scanned": [folder.entry.name for folder in chosen]}
+
+    add_scrub(app, node)
 
     @app.get("/api/events")
     async def events(after: int = 0, follow: bool = True) -> Response:

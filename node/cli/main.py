@@ -18,7 +18,8 @@ import typer
 
 from shoal.node.cli import conflicts, history, one_way, selective
 from shoal.node.cli.context import Context, Json, api, emit
-from shoal.node.cli.show import show_event, show_folders, show_peers, show_status, size
+from shoal.node.cli.scrub import add_scrub
+from shoal.node.cli.show import printable, show_event, show_folders, show_peers, show_status, size
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
 from shoal.node.home import DEFAULT_API, Home, find_home
 
@@ -323,6 +324,9 @@ def repair(json_: Json = False) -> None:
     emit(json_, {"moved_to": str(aside)}, text)
 
 
+add_scrub(app, api)
+
+
 def main() -> None:
     """Run the command; no traceback reaches a user."""
     as_json = "--json" in sys.argv
@@ -332,7 +336,7 @@ def main() -> None:
         if as_json:
             print(json.dumps({"error": error.code, "message": error.message, "hint": error.hint}))
         hint = f" ({error.hint})" if error.hint else ""
-        print(f"error: {error.message}{hint}", file=sys.stderr)
+        print(f"error: {printable(error.message + hint)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)

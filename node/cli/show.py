@@ -18,6 +18,17 @@ def size(count: int) -> str:
     return f"{value:.1f} TiB"
 
 
+def printable(text: str) -> str:
+    """Return text of others', as a file's name, with what a terminal would obey or break a line at spelt out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def _markup(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
 def _state(item: dict[str, Any]) -> str:
     if item["in_sync"]:
         return "in sync"
@@ -50,12 +61,11 @@ def _notes(folder: dict[str, Any]) -> Iterator[str]:
 def show_status(status: dict[str, Any]) -> None:
     """Print the whole state."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     device = status["device"]
-    console.print(f"[bold]{escape(device['name'])}[/bold], {count(len(status['folders']), 'folder')}")
+    console.print(f"[bold]{_markup(device['name'])}[/bold], {count(len(status['folders']), 'folder')}")
     table = Table(box=None, pad_edge=False)
     for column in ("folder", "path", "state", "items"):
         table.add_column(column, style="bold" if column == "folder" else None, overflow="fold")
@@ -66,14 +76,14 @@ def show_status(status: dict[str, Any]) -> None:
         if folder["held_deletions"]:
             held, name = folder["held_deletions"], folder["name"]
             state = f"{held} deletions held: if they are meant, shoal folder confirm-deletes {name}"
-        table.add_row(escape(folder["name"]), escape(folder["path"]), escape(state), str(folder["items"]))
+        table.add_row(_markup(folder["name"]), _markup(folder["path"]), _markup(state), str(folder["items"]))
     console.print(table)
     for folder in status["folders"]:
         for line in _notes(folder):
-            console.print(escape(f"{folder['name']}: {line}"))
+            console.print(_markup(f"{folder['name']}: {line}"))
         for problem in folder["problems"][:10]:
             console.print(
-                f"[red]![/red] {escape(folder['name'])}/{escape(problem['path'])}: {escape(problem['reason'])}"
+                f"[red]![/red] {_markup(folder['name'])}/{_markup(problem['path'])}: {_markup(problem['reason'])}"
             )
     conflicts = sum(folder["conflicts"] for folder in status["folders"])
     if conflicts:
@@ -84,7 +94,6 @@ def show_status(status: dict[str, Any]) -> None:
 def show_peers(devices: list[dict[str, Any]]) -> None:
     """Print the other devices."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     if not devices:
@@ -100,7 +109,7 @@ def show_peers(devices: list[dict[str, Any]]) -> None:
         folders = "; ".join(f"{folder['name']}: {_state(folder)}" for folder in device["folders"])
         speeds = [("in", device["received_per_s"]), ("out", device["sent_per_s"])]
         speed = ", ".join(f"{size(count)}/s {way}" for way, count in speeds if count)
-        table.add_row(escape(device["name"]), escape(connection), speed, escape(folders))
+        table.add_row(_markup(device["name"]), _markup(connection), speed, _markup(folders))
     Console().print(table)
 
 
@@ -110,9 +119,14 @@ def show_folders(folders: list[dict[str, Any]]) -> None:
         print("No folder yet. Add one: shoal folder add PATH")
     for folder in folders:
         where = folder["path"] or f"not kept here; to keep it: shoal folder join {shlex.quote(folder['name'])} PATH"
-        print(f"{folder['name']}: {where}")
+        print(printable(f"{folder['name']}: {where}"))
 
 
 def show_event(event: dict[str, Any]) -> None:
     """Print one line of the log."""
-    print(time.strftime("%H:%M:%S", time.localtime(event["time_ms"] / 1000)), event["kind"], event["text"], flush=True)
+    print(
+        time.strftime("%H:%M:%S", time.localtime(event["time_ms"] / 1000)),
+        event["kind"],
+        printable(event["text"]),
+        flush=True,
+    )

@@ -18,6 +18,10 @@ from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.signature import Signature
 from shoal.transfer.chunking import FileChanged, chunk_file
 
+BLOCK = 4096  # bytes of a file that a hole has at the least
+CLEARED = 1 << 20  # bytes looked at at once
+_ZEROS = bytes(BLOCK)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -128,14 +132,34 @@ class Disk:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def write_piece(self, path: str, offset: int, data: bytes | memoryview) -> None:
-        """Write into a temporary, made if it is not there."""
+    def write_piece(self, path: str, offset: int, data: bytes | memoryview, *, fresh: bool = False) -> None:
+        """Write into a temporary, made if it is not there; `fresh`: nothing was written there yet, and where the data
+        have whole blocks of zeros, a hole is left."""
         file = self.fs.open(path, "write")
         try:
             view = memoryview(data)
-            while view:
-                done = file.write(view, offset)
-                view, offset = view[done:], offset + done
+            for start, end in _stretches(view, offset) if fresh else [(0, len(view))]:
+                at = start
+                while at < end:
+                    at += file.write(view[at:end], offset + at)
+        finally:
+            file.close()
+
+    def clear_piece(self, path: str, offset: int, length: int) -> None:
+        """Have nothing but zeros in a part of a temporary, as far as it is there."""
+        try:
+            file = self.fs.open(path, "read")
+        except FileNotFoundError:
+            return
+        try:
+            at, end = offset, offset + length
+            while (at := file.next_data(at)) < end:
+                data = file.read(min(CLEARED, end - at), at)
+                if not data:
+                    return
+                if any(data):
+                    self.write_piece(path, at, bytes(len(data)))
+                at += len(data)
         finally:
             file.close()
 
@@ -243,6 +267,21 @@ class Disk:
         finally:
             file.close()
         return True
+
+
+def _stretches(data: memoryview, offset: int) -> list[tuple[int, int]]:
+    """Return the parts of data that are more than zeros, by blocks of the file; `offset`: where they are in it."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at < len(data):
+        end = min(len(data), at + BLOCK - (offset + at) % BLOCK)
+        if data[at] or end - at < BLOCK or data[at:end] != _ZEROS:
+            if found and found[-1][1] == at:
+                found[-1] = found[-1][0], end
+            else:
+                found.append((at, end))
+        at = end
+    return found
 
 
 def _special(signature: Signature) -> int:

@@ -6,6 +6,7 @@ waits for peers and for the disk, and runs beside, a few groups at a time.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.freshness import Freshness
-from shoal.node.folder.ignore import RULES, IgnoreRules
+from shoal.node.folder.held import HeldDeletions, Sightings
+from shoal.node.folder.ignore import RULE_FILES, IgnoreRules
 from shoal.node.folder.interrupted import recognise_placed
 from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.kept import find_unknown
@@ -40,8 +42,8 @@ from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.resolving import Resolver
-from shoal.node.folder.safety import is_mass_disappearance
 from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.scrub import FolderScrub
 from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.stash import Stash
 from shoal.node.folder.watch import Watch, watch
@@ -54,6 +56,8 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
+MARKER_EVERY = 5.0
+COME_BACK = 1.0  # seconds from the first of the files that come back to a look at them all
 REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
@@ -128,6 +132,9 @@ class FolderEngine:
         )
         self._document = document
         self._placing: dict[trio.CancelScope, list[NodeId]] = {}
+        self.scrub = FolderScrub(
+            *ways, self._problems, self._restore, lambda kind, text: self.on_event(kind, text), now_ms
+        )
         self._status: Status = "starting"
         self._reason = ""
         self._paths: set[str] = set()
@@ -137,7 +144,10 @@ class FolderEngine:
         self._moved: deque[tuple[float, str, str]] = deque()  # until when to think of it, old path, new path
         self._busy_bytes = 0
         self._groups = 0
-        self._held: Findings | None = None
+        self._held = HeldDeletions(self._scanner.count_missing)
+        self._sightings = Sightings()
+        self._telling = False  # the document is being told of what was found
+        self._next_scan = 0.0
         self._scan_due = True
         self._scanned = trio.Event()
         self._confirm_once = False
@@ -171,10 +181,10 @@ class FolderEngine:
 
     def confirm_deletes(self) -> int:
         """The deletions that were held are meant; return how many there were."""
-        held, self._held = self._held, None
-        if held is None:
+        count = self._held.count
+        if not count:
             return 0
-        count = self._scanner.count_missing(held.missing)
+        self._held.release(self._held.nodes)
         self._scan_due = True
         self._confirm_once = True
         self.wake()
@@ -183,7 +193,7 @@ class FolderEngine:
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
         quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._busy and not self._missing_since and not self._open_count
+        return quiet and not self._telling and not self._busy and not self._missing_since and not self._open_count
 
     @property
     def _open_count(self) -> int:
@@ -194,9 +204,10 @@ class FolderEngine:
         marks = self.replica.dirty
         way = self.one_way
         size = max(0, marks.bytes - way.aside_bytes - self._busy_bytes + self._placer.wanted_bytes)
-        held = self._scanner.count_missing(self._held.missing) if self._held is not None else 0
+        held = self._held.count
         status = "syncing" if self._status == "idle" and not self.is_idle() else self._status
-        problems = tuple(self._problems.all())
+        faults = [Problem(path, fault, self._now_ms()) for path, fault in self._rules.faults.items()]
+        problems = (*faults, *self._problems.all())
         open_count, not_applied = self._open_count, len(way.aside) if way.mode == "send-only" else 0
         aside = self.leaver.kept, len(way.local), not_applied
         return FolderState(status, self._reason, self.index.count, open_count, size, held, problems, *aside)
@@ -204,7 +215,7 @@ class FolderEngine:
     def set_mode(self, mode: Mode) -> None:
         """Go another way from now on; what was kept to itself or kept out is merged as after any time apart."""
         self.one_way.set_mode(mode)
-        self._held = None
+        self._held.release(self._held.nodes)
         self.scan_soon()
         self.retry_now()
 
@@ -240,6 +251,7 @@ class FolderEngine:
         found, damaged = await self._reader.read(ids)
         if damaged:
             self._paths |= damaged  # most often it was just edited
+            self.scrub.suspect(damaged)
             self.wake()
         return found
 
@@ -269,24 +281,26 @@ class FolderEngine:
         self.leaver.look_again()
         async with trio.open_nursery() as nursery:
             # Before the first scan, so that nothing falls between.
-            await nursery.start(self._watch, self.root, self._saw, self.scan_soon)
+            await nursery.start(self._watch, self.root, self._saw, self._lost_track)
             nursery.start_soon(self.keeper.run)
-            next_scan = trio.current_time() + RESCAN
+            nursery.start_soon(self.scrub.run)
+            self._next_scan = trio.current_time() + RESCAN
             try:
                 while True:
                     self._awake = trio.Event()
-                    if trio.current_time() >= next_scan:
+                    if trio.current_time() >= self._next_scan:
                         self._scan_due = True
                     if self._scan_due:
-                        next_scan = trio.current_time() + RESCAN
+                        self._next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
                     worked = await self._document_to_disk(nursery) or worked
                     worked = await self._leave(nursery) or worked
                     if not worked:
                         if self._placer.partial and not self._busy:
                             await self._tidy()
-                        self._set("held" if self._held is not None else "idle", "")
-                        with trio.move_on_at(min(next_scan, self._next_time())):
+                        self._set("held" if self._held else "idle", "")
+                        look = trio.current_time() + MARKER_EVERY  # nobody tells of a disk that was unmounted
+                        with trio.move_on_at(min(look, self._next_scan, self._next_time())):
                             if not await self._bases.keep_some():
                                 await self._awake.wait()
                     if not has_marker(self._disk, self.root, self.replica.folder):
@@ -308,7 +322,12 @@ class FolderEngine:
 
     def _saw(self, paths: set[str]) -> None:
         self._paths |= paths
+        self._sightings.add(paths)
         self.wake()
+
+    def _lost_track(self) -> None:
+        self._sightings.lost = True
+        self.scan_soon()
 
     def _next_time(self) -> float:
         times = [*self._later.values(), *(since + GRACE for since in self._missing_since.values())]
@@ -325,26 +344,28 @@ class FolderEngine:
         if not (whole or paths):
             return False
         paths |= self._where_now(paths, now)
-        if whole or RULES in paths:
-            self._rules.refresh()
+        if (whole or not paths.isdisjoint(RULE_FILES)) and self._rules.refresh() and not whole:
+            self.scan_soon()  # what was left out before may not be now
         if whole:
             self._set("scanning", "")
+            told = self._sightings.take()
             findings = await self._scanner.look_everywhere()
             if not has_marker(self._disk, self.root, self.replica.folder):
                 raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
             await self._recorder.find_by_content(findings)
             if self.one_way.mode != "receive-only":
-                self._hold_mass(findings)
+                self._hold_mass(findings, told)
         else:
+            told = self._sightings.take(paths)
             findings = await self._scanner.look_at(paths)
-            self._let_missing_wait(findings, now)
+            self._let_missing_wait(findings, told, now)
+            self._look_for_held(paths)
             await self._recorder.find_by_content(findings)
-        if self.one_way.mode == "receive-only":
-            later = await self.one_way.withhold(findings, None if whole else paths, self._recorder)
-        else:
-            later = await self._recorder.commit(findings)
-            if not findings.empty:
-                self.one_way.aside.clear()
+        self._telling = True
+        try:
+            later = await self._tell(findings, None if whole else paths)
+        finally:
+            self._telling = False
         for path, seconds in later.items():
             self._later[path] = trio.current_time() + seconds
         if whole:
@@ -353,43 +374,70 @@ class FolderEngine:
         self.on_progress()
         return not findings.empty
 
+    async def _tell(self, findings: Findings, looked_at: set[str] | None) -> dict[str, float]:
+        if self.one_way.mode == "receive-only":
+            return await self.one_way.withhold(findings, looked_at, self._recorder)
+        later = await self._recorder.commit(findings)
+        if not findings.empty:
+            self.one_way.aside.clear()
+        return later
+
     def _where_now(self, paths: set[str], now: float) -> set[str]:
         """Return where paths are by now that were heard of before the folder they are in was moved, by this engine."""
         while self._moved and self._moved[0][0] <= now:
             self._moved.popleft()
         found: set[str] = set()
         for _, old, new in self._moved:
-            found |= {new + path[len(old) :] for path in paths | found if path.startswith(old + "/")}
+            for path in [path for path in paths | found if path.startswith(old + "/")]:
+                found.add(new + path[len(old) :])
+                self._sightings.moved(path, new + path[len(old) :])
         return found
 
-    def _hold_mass(self, findings: Findings) -> None:
+    def _hold_mass(self, findings: Findings, told: set[str]) -> None:
         moved = self._recorder.moved(findings)
-        gone = self._scanner.count_missing((findings.missing | findings.replaced).keys() - moved, moved)
+        told |= self._sightings.take(findings.missing.values())
+        unseen = {node: path for node, path in findings.missing.items() if node not in moved and path not in told}
         confirmed, self._confirm_once = self._confirm_once, False
-        if not confirmed and is_mass_disappearance(gone, self.index.count):
-            if self._held is None:
-                self.on_event("deletions-held", f"{gone} files and folders are gone; waiting for confirmation")
-            held = {node: path for node, path in findings.missing.items() if node not in moved}
-            self._held = Findings(missing=held)
-            findings.missing = {node: path for node, path in findings.missing.items() if node in moved}
-        else:
-            self._held = None
+        if unseen and self._sightings.explain(self._scanner.paths_of(unseen), told):
+            unseen = {}
+        self._sightings.lost = False
+        if confirmed:
+            return
+        before = bool(self._held)
+        held = self._held.judge(unseen, findings.replaced.keys() - moved, moved, self.index.count)
+        findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
+        if held and not before:
+            count = self._held.count
+            self.on_event("deletions-held", f"{count} files and folders are gone; waiting for confirmation")
 
-    def _let_missing_wait(self, findings: Findings, now: float) -> None:
-        """A missing name gets a moment, in which its inode may turn up elsewhere."""
+    def _let_missing_wait(self, findings: Findings, told: set[str], now: float) -> None:
+        """A missing name gets a moment, in which its inode may turn up elsewhere. What nobody saw go, and was met with
+        by chance, is for a look at everything to decide on."""
         waiting = {}
         for node, path in list(findings.missing.items()):
+            if path not in told and self._held.covers(path):
+                del findings.missing[node]
+                continue
             since = self._missing_since.get(path, now)
             if since + GRACE > now:
                 waiting[path] = since
+                self._sightings.add({path} & told)
                 findings.waiting[node] = findings.missing.pop(node)
+            elif path not in told:
+                self.scan_soon()
+                del findings.missing[node]
         for path, since in self._missing_since.items():
             if since + GRACE > now:
                 waiting.setdefault(path, since)
         self._missing_since = waiting
-        if self._held is not None:
-            held = set(self._held.missing)
-            findings.missing = {node: path for node, path in findings.missing.items() if node not in held}
+        if self._held:  # of which some were seen to go: those are meant
+            self._held.release(findings.missing)
+
+    def _look_for_held(self, paths: set[str]) -> None:
+        """What is held may be coming back: then a look at everything tells what is gone yet."""
+        back = (self._disk.look_quietly(os.path.join(self.root, path)) for path in self._held.of(paths))
+        if any(signature is not None for signature in back):
+            self._next_scan = min(self._next_scan, trio.current_time() + COME_BACK)
 
     async def _leave(self, nursery: trio.Nursery) -> bool:
         self.leaver.start(nursery, self.wake, trio.current_time())
@@ -408,7 +456,7 @@ class FolderEngine:
             self.chooser.resolve_wishes()
         skip = self._busy | self._patience.resting(trio.current_time())
         room = (GROUPS - self._groups) * GROUP_FILES
-        skip |= self._held_nodes() | self.one_way.aside.keys()
+        skip |= self._held.nodes | self.one_way.aside.keys()
         marked = self.replica.dirty.first(room, skip) if room else []
         nodes = self.one_way.apply_to(marked, self._document, self._busy)
         if len(nodes) < len(marked):
@@ -456,9 +504,6 @@ class FolderEngine:
         view = self.replica.view(node)
         return (view and self._applier.place(view)) or (view.name if view is not None else node.hex())
 
-    def _held_nodes(self) -> set[NodeId]:
-        return set(self._held.missing) if self._held is not None else set()
-
     def _finish_round(self, steps: Steps) -> None:
         self.replica.clean(steps.done)
         for node in steps.done:
@@ -489,12 +534,24 @@ class FolderEngine:
             self._start_group(group, nursery)
 
     def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._place_group, list(group), *self._claim(group))
+
+    def _claim(self, group: Sequence[NodeView]) -> tuple[set[NodeId], int]:
         self._groups += 1
         owners = {view.copy_of or view.id for view in group}
         self._busy |= owners | {view.id for view in group}
         size = sum(view.version.content.size for view in group if isinstance(view.version.content, FileContent))
         self._busy_bytes += size
-        nursery.start_soon(self._place_group, list(group), owners, size)
+        return owners, size
+
+    async def _restore(self, node: NodeId) -> bool:
+        """Put a file's right bytes in the place of damaged ones, which are kept; return whether that could be done."""
+        view, record = self.replica.view(node), self.index.get(node)
+        if view is None or record is None or self._busy & {node, view.copy_of or node}:
+            return False
+        await self._place_group([view], *self._claim([view]))
+        now = self.index.get(node)
+        return now is not None and now.signature != record.signature
 
     async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
         scope = trio.CancelScope()

@@ -34,6 +34,10 @@ class OpenFile(Protocol):
         """Fill the view; return how many bytes there were."""
         ...
 
+    def next_data(self, offset: int) -> int:
+        """Return where the next byte is that is in no hole, from `offset` on; the file's size when there is none."""
+        ...
+
     def write(self, data: bytes | memoryview, offset: int) -> int:
         """Write; return how many bytes were."""
         ...

@@ -15,6 +15,7 @@ FINE = 0.012  # seconds; the slowest kernel tick is 10 ms
 COARSE = 2.05
 MILLISECOND = 1_000_000  # in nanoseconds
 MOST = 10_000  # files that are remembered
+GONE = 10.0  # seconds after which one that was not asked for again is not there any more
 
 
 class Freshness:
@@ -23,6 +24,7 @@ class Freshness:
     def __init__(self, wall_ms: Callable[[], int], clock: Callable[[], float]) -> None:
         self._wall_ms = wall_ms
         self._clock = clock
+        self._looked_through = float("-inf")
         self._seen: dict[str, tuple[Signature, float]] = {}  # path -> what was seen first, and when it is old enough
 
     def wait(self, seen: Seen) -> float:
@@ -42,8 +44,16 @@ class Freshness:
             if left <= 0:
                 del self._seen[seen.path]
             return max(0.0, left)
-        if len(self._seen) >= MOST:
-            self._seen.clear()
         left = min(tick, tick - age) if age > 0 else tick
-        self._seen[seen.path] = signature, self._clock() + left
+        if len(self._seen) >= MOST and known is None:
+            self._forget_those_gone()
+        if len(self._seen) < MOST or known is not None:  # else it has its turn when one of these was read
+            self._seen[seen.path] = signature, self._clock() + left
         return left
+
+    def _forget_those_gone(self) -> None:
+        """Of what was long old enough, nobody asked again."""
+        limit = self._clock() - GONE
+        if limit >= self._looked_through + COARSE:
+            self._looked_through = limit
+            self._seen = {path: entry for path, entry in self._seen.items() if entry[1] > limit}

@@ -45,6 +45,13 @@ class LinuxFile:
     def read_into(self, view: memoryview, offset: int) -> int:
         return os.preadv(self.fd, [view], offset)
 
+    def next_data(self, offset: int) -> int:
+        try:
+            return os.lseek(self.fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            # ENXIO: none. Where the call is unknown, all is data.
+            return os.fstat(self.fd).st_size if error.errno == errno.ENXIO else offset
+
     def write(self, data: bytes | memoryview, offset: int) -> int:
         return os.pwrite(self.fd, data, offset)
 
@@ -75,12 +82,16 @@ class Linux:
 
     def scan(self, path: str) -> list[tuple[str, Signature]]:
         found = []
-        with os.scandir(path) as entries:
-            for entry in entries:
-                try:
-                    found.append((entry.name, Signature.of(entry.stat(follow_symlinks=False))))
-                except FileNotFoundError:
-                    continue
+        fd = os.open(path, FLAGS["folder"])
+        try:
+            with os.scandir(fd) as entries:  # by descriptor: the path to one in it may be longer than any may be
+                for entry in entries:
+                    try:
+                        found.append((entry.name, Signature.of(entry.stat(follow_symlinks=False))))
+                    except FileNotFoundError:
+                        continue
+        finally:
+            os.close(fd)
         return found
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:

@@ -23,7 +23,7 @@ from shoal.node.folder.marker import PART
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
-from shoal.transfer.chunking import chunk_id
+from shoal.transfer.chunking import chunk_id, zero_chunks
 
 Landed = list[tuple[bytes, bytes | memoryview]]
 Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]]], Awaitable[list[bytes]]]
@@ -86,9 +86,10 @@ class Placer:
             left -= size
             self.wanted_bytes -= size
 
+        zeros = {view.id: self._zeros_of(view) for view in views}
         try:
-            self._check_room(wanted)
-            lacking = await self._fill(views, landed)
+            self._check_room(wanted - sum(sum(holes.values()) for holes in zeros.values()))
+            lacking = await self._fill(views, zeros, landed)
         except OSError as error:
             await self._turns.apart(self._drop, views)
             for view in views:
@@ -105,8 +106,18 @@ class Placer:
         if wanted and free < wanted + min(RESERVE, total // 100):
             raise OSError(errno.ENOSPC, f"the disk is full: {wanted} bytes are needed, {free} are free")
 
-    async def _fill(self, views: Sequence[NodeView], landed: Callable[[int], None]) -> set[NodeId]:
+    def _zeros_of(self, view: NodeView) -> dict[int, int]:
+        """Return offset -> length of the chunks of zeros: they become holes."""
+        content = view.version.content
+        if not isinstance(content, FileContent):
+            return {}
+        return zero_chunks(self._replica.content_key, content.refs(), content.size)
+
+    async def _fill(
+        self, views: Sequence[NodeView], zeros: dict[NodeId, dict[int, int]], landed: Callable[[int], None]
+    ) -> set[NodeId]:
         """Fill the temporaries; return the nodes whose content no holder has."""
+        fresh: set[str] = set()  # temporaries that nothing was written to before
         key = self._replica.content_key
         pieces: dict[bytes, list[tuple[str, int]]] = {}
         lengths: dict[bytes, int] = {}
@@ -119,24 +130,27 @@ class Placer:
             have: set[int] = set()
             if temporary in self.partial:
                 self.partial.discard(temporary)
-                have = await self._turns.apart(_verified, self._disk, temporary, content, key)
+                have = await self._turns.apart(_verified, self._disk, temporary, content, key, zeros[view.id])
+            else:
+                fresh.add(temporary)
             at = 0
             for chunk, length in content.refs():
-                if at in have:
+                if at in have or at in zeros[view.id]:
                     landed(length)
                 else:
                     pieces.setdefault(chunk, []).append((temporary, at))
                     lengths[chunk] = length
                     users.setdefault(chunk, []).append(view.id)
                 at += length
+        await self._turns.run(self._remove_all, list(fresh))
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
-            copied = await self._turns.apart(_copy_local, self._disk, key, sources, pieces, lengths)
+            copied = await self._turns.apart(_copy_local, self._disk, key, sources, pieces, lengths, fresh)
             for found_here in copied:
                 landed(lengths[found_here] * len(pieces.pop(found_here)))
 
         async def sink(chunks: Landed) -> None:
-            work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
+            work = [(path, at, data, path in fresh) for chunk, data in chunks for path, at in pieces[chunk]]
             await self._turns.run(self._write_all, work, lambda piece: len(piece[2]))
             for chunk, data in chunks:
                 landed(len(data) * len(pieces[chunk]))
@@ -222,9 +236,14 @@ class Placer:
         await self._turns.apart(self._disk.sync_directories, touched)
         return results
 
-    def _write_all(self, work: Sequence[tuple[str, int, bytes | memoryview]]) -> list[None]:
-        for path, at, data in work:
-            self._disk.write_piece(path, at, data)
+    def _write_all(self, work: Sequence[tuple[str, int, bytes | memoryview, bool]]) -> list[None]:
+        for path, at, data, fresh in work:
+            self._disk.write_piece(path, at, data, fresh=fresh)
+        return []
+
+    def _remove_all(self, paths: Sequence[str]) -> list[None]:
+        for path in paths:
+            self._disk.remove_quietly(path)
         return []
 
     def _drop(self, views: Sequence[NodeView]) -> None:
@@ -245,11 +264,15 @@ def _record(view: NodeView, signature: Signature) -> LocalNode:
     return LocalNode(view.id, view.parent, view.name, "file", view.version.id, content, signature, view.copy_of)
 
 
-def _verified(disk: Disk, path: str, content: FileContent, key: bytes) -> set[int]:
-    """Return the offsets of a temporary's chunks that are there and right."""
+def _verified(disk: Disk, path: str, content: FileContent, key: bytes, zeros: dict[int, int]) -> set[int]:
+    """Return the offsets of a temporary's chunks that are there and right; those of `zeros` are made so."""
     found = set()
     at = 0
     for chunk, length in content.refs():
+        if at in zeros:
+            disk.clear_piece(path, at, length)
+            at += length
+            continue
         data = disk.read_piece(path, at, length)
         if data is not None and chunk_id(key, data) == chunk:
             found.add(at)
@@ -263,6 +286,7 @@ def _copy_local(
     sources: dict[bytes, list[tuple[str, int]]],
     pieces: dict[bytes, list[tuple[str, int]]],
     lengths: dict[bytes, int],
+    fresh: set[str],
 ) -> list[bytes]:
     """Copy chunks that are on this disk, each verified as it is read; return those found."""
     copied = []
@@ -271,7 +295,7 @@ def _copy_local(
             data = disk.read_piece(path, offset, lengths[chunk])
             if data is not None and chunk_id(key, data) == chunk:
                 for target, at in pieces[chunk]:
-                    disk.write_piece(target, at, data)
+                    disk.write_piece(target, at, data, fresh=target in fresh)
                 copied.append(chunk)
                 break
     return copied

@@ -40,6 +40,11 @@ class Problems:
         """The path is all right."""
         self._standing.pop(path, None)
 
+    def readable(self, path: str) -> None:
+        """The folder can be looked into."""
+        if path in self._standing and path not in self._of_node.values():
+            self.clear(path)
+
     def settled(self, node: NodeId) -> None:
         """What the document asked of the node is done, or is not asked any more."""
         path = self._of_node.pop(node, None)

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from shoal.crdt.model import ROOT, Content, FileContent, Kind, NodeId, NodeView
+from shoal.crdt.model import ROOT, Content, DirContent, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
 from shoal.node.folder.chunk_places import PACKED
@@ -302,7 +302,8 @@ class Recorder:
             elif self._disk.look_quietly(self._absolute(seen.path)) != seen.signature:
                 busy[seen.path] = LOOK_AGAIN  # replaced since it was read, perhaps by this node itself
             else:
-                self._problems.clear(seen.path)
+                if not isinstance(content, DirContent):  # of which its mode says nothing of what is in it
+                    self._problems.clear(seen.path)
                 read.append((node, seen, content))
         self._note(read, tell=tell)
         return busy

@@ -91,7 +91,7 @@ class Scanner:
             if path.startswith(PARKING):
                 self._look_at_parked(Seen(directory, name, self._disk.look_quietly(self._absolute(path))), findings)
                 continue
-            if any(above in findings.walked for above in _folders_above(path)):
+            if any(above in findings.walked for above in folders_above(path)):
                 continue  # it is met when that folder is looked into
             parent = self._index.find_folder(directory)
             if not name or parent is None:
@@ -133,6 +133,7 @@ class Scanner:
                 raise
             self._problems.report(directory, error)
             return  # unreadable is not empty: nothing in it counts as missing
+        self._problems.readable(directory)
         known = self._index.children(node) if node is not None else {}
         for name, signature in sorted(names):
             self._compare(Seen(directory, name, signature), known.pop(name, None), findings, queue, deep=True)
@@ -231,11 +232,17 @@ class Scanner:
         gone = {record.id for node in missing for record in self._index.subtree(node, moved)}
         return sum(self._selection.wants(node) for node in gone)
 
+    def paths_of(self, missing: Iterable[NodeId]) -> set[str]:
+        """Return the paths of these nodes, and of what was in them."""
+        records = (record for node in missing for record in self._index.subtree(node))
+        return {path for record in records if (path := self._index.path(record.id)) is not None}
+
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root
 
 
-def _folders_above(path: str) -> Iterator[str]:
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the folders that a relative path is in, the nearest first."""
     while path := path.rpartition("/")[0]:
         yield path
 

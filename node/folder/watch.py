@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -12,10 +13,12 @@ import trio
 from trio_typing import TaskStatus
 
 from shoal.node.folder import inotify
+from shoal.node.folder.ignore import OWN_RULES
 from shoal.node.folder.inotify import Event, Inotify
 from shoal.node.folder.local import PRIVATE
 
 QUIET = 0.02  # seconds without an event that end a burst
+TOLD_PRIVATE = {OWN_RULES, f"{PRIVATE}/folder"}
 BURST = 0.4  # a burst is reported after this time at the latest
 BLIND = 60.0  # seconds between two looks at everything, where the kernel has no watches left
 
@@ -94,6 +97,13 @@ class _Watcher:
                     raise
                 continue  # gone, or not to be read: the scanner tells of it
             queue += [f"{path}/{name}" if path else name for name in inside if path or name != PRIVATE]
+            if not path and PRIVATE in inside:
+                self._watch_private()
+
+    def _watch_private(self) -> None:
+        """Hear of the device's own rules, and of the marker; what is in the folders beside them is Shoal's doing."""
+        with contextlib.suppress(OSError):
+            self._paths[self.inotify.add(os.path.join(self.root, PRIVATE))] = PRIVATE
 
     def _go_blind(self) -> None:
         if not self.blind:
@@ -128,9 +138,12 @@ class _Watcher:
                     self.lost = self.lost or (not folder and bool(event.mask & ~inotify.ATTRIB))
                     continue
                 path = f"{folder}/{event.name}" if folder else event.name
-                if path == PRIVATE:
+                if folder == PRIVATE:
+                    paths |= {path} & TOLD_PRIVATE
                     continue
                 paths.add(path)
+                if path == PRIVATE:
+                    continue
                 if event.mask & inotify.IS_DIRECTORY:
                     if event.mask & (inotify.CREATE | inotify.MOVED_TO):
                         gone.discard(path)

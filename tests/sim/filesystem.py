@@ -17,6 +17,7 @@ from shoal.node.folder.filesystem import How
 from shoal.node.folder.signature import Signature
 
 DEVICE = 1
+BLOCK = 4096
 
 
 @dataclass(slots=True, eq=False)
@@ -394,6 +395,16 @@ class SimFile:
     def read_into(self, view: memoryview, offset: int) -> int:
         data = self.read(len(view), offset)
         view[: len(data)] = data
+        return len(data)
+
+    def next_data(self, offset: int) -> int:
+        """Blocks of zeros count as holes."""
+        data = self._inode.data
+        while offset < len(data):
+            end = offset - offset % BLOCK + BLOCK
+            if any(data[offset:end]):
+                return offset
+            offset = end
         return len(data)
 
     def write(self, data: bytes | memoryview, offset: int) -> int:

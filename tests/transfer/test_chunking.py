@@ -6,10 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyfastcdc import FastCDC
 
 from shoal.node.folder.linux import Linux
-from shoal.transfer.chunking import AVERAGE_CHUNK, MAX_CHUNK, MIN_CHUNK, WINDOW, FileChanged, chunk_file, chunk_id
+from shoal.transfer.chunking import (
+    AVERAGE_CHUNK,
+    MAX_CHUNK,
+    MIN_CHUNK,
+    WINDOW,
+    ZERO_BLOCK,
+    ZERO_RUN,
+    FileChanged,
+    chunk_file,
+    chunk_id,
+    is_zeros,
+    zero_chunks,
+)
 
 KEY = bytes(range(32))
 MIB = 1024 * 1024
@@ -21,7 +35,29 @@ def refs_of(path: Path) -> list[tuple[bytes, int]]:
         packed = chunk_file(file, KEY)
     finally:
         file.close()
+    return unpacked(packed)
+
+
+def unpacked(packed: bytes) -> list[tuple[bytes, int]]:
     return [(packed[at : at + 32], int.from_bytes(packed[at + 32 : at + 36])) for at in range(0, len(packed), 36)]
+
+
+class InMemory:
+    """A source whose reads come in pieces."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def mark(self) -> tuple[int, int, int]:
+        return len(self.data), 0, 0
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        piece = self.data[offset : offset + min(len(view), 1_000_000)]
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def next_data(self, offset: int) -> int:
+        return offset
 
 
 def whole(data: bytes) -> Iterator[tuple[bytes, int]]:
@@ -94,3 +130,89 @@ def test_a_file_written_while_it_is_read_is_reported(
     monkeypatch.setattr(os, "preadv", meddling(os.preadv))
     with pytest.raises(FileChanged):
         refs_of(path)
+
+
+def expected_cuts(data: bytes) -> list[tuple[bytes, int]]:
+    """The rule for zeros, said plainly on the whole content."""
+    blocks = [(at, min(at + ZERO_BLOCK, len(data))) for at in range(0, len(data), ZERO_BLOCK)]
+    runs: list[list[int]] = []
+    for start, end in blocks:
+        if data.count(0, start, end) == end - start:
+            if runs and runs[-1][1] == start:
+                runs[-1][1] = end
+            else:
+                runs.append([start, end])
+    runs = [run for run in runs if run[1] - run[0] >= ZERO_RUN] if len(data) >= MIN_CHUNK else []
+    refs, at = [], 0
+    for start, end in [*runs, [len(data), len(data)]]:
+        refs += list(whole(data[at:start])) if at < start else []
+        refs += [(chunk_id(KEY, bytes(n)), n) for p in range(start, end, MAX_CHUNK) if (n := min(MAX_CHUNK, end - p))]
+        at = end
+    return refs
+
+
+LAYOUTS = [
+    [(1, 0)],
+    [(0, 8 * MIB)],
+    [(MIB, 0), (0, 8 * MIB), (MIB, 0)],
+    [(100, ZERO_RUN), (100, ZERO_RUN + 2 * ZERO_BLOCK), (100, 0)],
+    [(WINDOW - 2 * ZERO_BLOCK, 0), (0, 4 * ZERO_BLOCK), (MIB, 0)],  # a run across a window's end
+    [(WINDOW - 3 * ZERO_BLOCK, 0), (0, 3 * ZERO_BLOCK), (2 * MIB, 0)],  # one that is too short in the end
+    [(5 * MIB + 17, 2 * WINDOW), (3 * MIB, 0)],
+    [(0, WINDOW), (17, WINDOW)],
+    [(3 * MIB, 333_333)],
+    [(3 * MIB, 3 * ZERO_BLOCK - 1)],
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_runs_of_zeros_are_cut_out_and_holes_are_cut_like_written_zeros(
+    tmp_path: Path, layout: list[tuple[int, int]]
+) -> None:
+    dense, sparse = tmp_path / "dense", tmp_path / "sparse"
+    data = b"".join(bytes(random.Random(n).randbytes(n)) + bytes(zeros) for n, zeros in layout)
+    dense.write_bytes(data)
+    with sparse.open("wb") as file:
+        for length, zeros in layout:
+            file.write(random.Random(length).randbytes(length))
+            file.seek(zeros, os.SEEK_CUR)
+        file.truncate(len(data))
+    assert refs_of(dense) == expected_cuts(data)
+    assert refs_of(sparse) == refs_of(dense)
+
+
+@given(st.lists(st.tuples(st.integers(1, 400_000), st.integers(0, 20)), min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_zeros_anywhere_are_cut_by_the_rule(parts: list[tuple[int, int]]) -> None:
+    data = b"".join(random.Random(n).randbytes(n) + bytes(blocks * ZERO_BLOCK // 2) for n, blocks in parts)
+    assert unpacked(chunk_file(InMemory(data), KEY)) == expected_cuts(data)
+
+
+def test_a_big_hole_is_passed_over_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "f").open("wb") as file:
+        file.truncate(20 << 30)
+        file.seek(10 << 30)
+        file.write(b"some data")
+    read = 0
+    real = os.preadv
+
+    def counting(fd: int, views: list[memoryview], offset: int) -> int:
+        nonlocal read
+        got = real(fd, views, offset)
+        read += got
+        return got
+
+    monkeypatch.setattr(os, "preadv", counting)
+    refs = refs_of(tmp_path / "f")
+    assert sum(length for _, length in refs) == 20 << 30
+    assert len({identity for identity, _ in refs}) <= 4  # zeros of two lengths, and what is around the data
+    assert read < 8 * WINDOW
+
+
+def test_chunks_of_zeros_are_known_by_their_ids() -> None:
+    key = bytes(32)
+    refs = [(chunk_id(key, bytes(MAX_CHUNK)), MAX_CHUNK), (b"x" * 32, ZERO_BLOCK), (chunk_id(key, bytes(5000)), 5000)]
+    assert zero_chunks(key, iter(refs), MAX_CHUNK + ZERO_BLOCK + 5000) == {0: MAX_CHUNK, MAX_CHUNK + ZERO_BLOCK: 5000}
+    assert not is_zeros(KEY, refs[0][0], MAX_CHUNK, last=True)
+    assert not is_zeros(key, chunk_id(key, b""), 0, last=True)
+    assert not is_zeros(key, b"x" * 32, 1 << 31, last=True)

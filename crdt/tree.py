@@ -29,6 +29,7 @@ from shoal.crdt.model import (
     Version,
 )
 from shoal.crdt.naming import MARK, conflict_name, copy_name
+from shoal.crdt.newborn import Facts, take_newborn
 from shoal.crdt.placement import Placement, candidates, order
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
 
@@ -57,16 +58,24 @@ class Tree:
         self.index = index
 
     def apply(self, facts: Iterable[tuple[NodeId, Fact]]) -> set[NodeId]:
-        """Take facts, each once, in any order; return the nodes whose view may have changed."""
+        """Take facts, in any order and any number of times; return the nodes whose view may have changed."""
+        born, left = take_newborn(self.index, list(facts))
+        return born | self._settle(left) if left else born
+
+    def _settle(self, facts: Facts) -> set[NodeId]:
         fresh: dict[NodeId, NodeRecord] = {}
         moved: set[NodeId] = set()
         for node, fact in facts:
             record = fresh.get(node) or self.index.get(node) or NodeRecord(node)
+            if self._is_known(record, fact):
+                continue
             if isinstance(fact, Location):
                 fresh[node] = replace(record, locations=(*record.locations, fact), kind=fact.kind)
                 moved.add(node)
             else:
-                fresh[node] = _with_version(record, fact)
+                fresh[node] = now = _with_version(record, fact)
+                for gone in {*record.heads, fact} - {*now.heads}:
+                    self.index.set_replaced(node, gone.id)
         changed = set(fresh)
         was = {node: self.index.get(node) for node in fresh}
         groups = self._place(fresh, moved, was)
@@ -101,6 +110,14 @@ class Tree:
         record = self.index.get(node)
         return record is not None and bool(self._losers(record))
 
+    def stands_alone(self, node: NodeId, version: FactId | None) -> bool:
+        """Return whether the node is shown with this version, and no other conflicts with it."""
+        record = self.index.get(node)
+        if record is not None and len(record.heads) == 1:
+            return record.heads[0].id == version and bool(_standing(record)) and self._shown(record)
+        view = self.view(node)
+        return view is not None and view.version.id == version and not view.conflicts
+
     def copies(self, node: NodeId) -> list[NodeView]:
         """Return the conflict copies of a node, best first."""
         view = self.view(node)
@@ -119,6 +136,13 @@ class Tree:
                 found.append(view)
                 found.extend(self._copy(view, loser) for loser in view.conflicts)
         return found
+
+    def _is_known(self, record: NodeRecord, fact: Fact) -> bool:
+        if isinstance(fact, Location):
+            return any(place.id == fact.id for place in record.locations)
+        return any(head.id == fact.id for head in record.heads) or (
+            bool(record.locations or record.heads or record.unseen) and self.index.is_replaced(record.id, fact.id)
+        )
 
     def _place(
         self, fresh: dict[NodeId, NodeRecord], moved: set[NodeId], was: dict[NodeId, NodeRecord | None]

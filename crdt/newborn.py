@@ -15,6 +15,8 @@ from shoal.crdt.model import ROOT, DirContent, Fact, Location, NodeId, Version
 from shoal.crdt.naming import MARK
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
 
+FEW = 4  # names that are looked up one by one
+
 Facts = list[tuple[NodeId, Fact]]
 
 
@@ -34,7 +36,7 @@ def take_newborn(index: TreeIndex, facts: Facts) -> tuple[set[NodeId], Facts]:
             names.setdefault(pair[0].parent, []).append(pair[0].name)
     if not candidates or index.displaced():
         return set(), facts
-    taken = {parent: _taken(index, parent, inside) for parent, inside in names.items()}
+    taken = {parent: taken_names(index, parent, inside) for parent, inside in names.items()}
     taken_by_us: dict[NodeId, set[str]] = {}
     anchored: dict[NodeId, bool] = {}
     born: set[NodeId] = set()
@@ -76,12 +78,12 @@ def _is_anchored(index: TreeIndex, folder: NodeId) -> bool:
     return True
 
 
-def _taken(index: TreeIndex, parent: NodeId, names: Sequence[str]) -> set[str]:
-    """Return names of children of a folder: at least those of `names` that one has already."""
-    if len(names) > 4:
+def taken_names(index: TreeIndex, parent: NodeId, names: Sequence[str]) -> set[str]:
+    """Return names of a folder's children, live or dead: at least those of `names` that one has already."""
+    if len(names) > FEW:
         # What comes from a scan comes in order, so that little is between the first and the last of a batch.
         raw = sorted(name.encode("utf-8", "surrogateescape") for name in names)
-        found = index.names_between(parent, raw[0], raw[-1], most=4 * len(names) + 64)
+        found = index.names_between(parent, raw[0], raw[-1], most=4 * len(names))
         if found is not None:
             return found
     return {name for name in names if any(True for _ in index.named(parent, name))}

@@ -22,6 +22,7 @@ from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, Fact, FactId, FileContent, FolderId, NodeId, NodeView, Version
+from shoal.crdt.newborn import taken_names
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move, Resolve
 from shoal.node.dirty import DirtyNodes
@@ -124,6 +125,10 @@ class Replica:
             versions = tuple(f for f in found.replaces if isinstance(self._document.fact(node, f), Version))
             found = replace(found, replaces=versions or found.replaces)
         return found
+
+    def taken_names(self, parent: NodeId, names: Sequence[str]) -> set[str]:
+        """Return names that nodes in a folder have or had: at least those of `names` that are no new ones there."""
+        return taken_names(self._index, parent, names)
 
     def commit(
         self, changes: Sequence[DocChange], record: Callable[[list[Committed]], None] = lambda results: None

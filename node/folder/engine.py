@@ -41,7 +41,7 @@ from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.resolving import Resolver
 from shoal.node.folder.safety import is_mass_disappearance
-from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.scan import Findings, Scanner, Walk
 from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.stash import Stash
 from shoal.node.folder.watch import Watch, watch
@@ -54,6 +54,9 @@ GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
 GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
+FIRST_PIECE = 2.0  # seconds for which a look at everything is let alone
+PIECE = 0.1  # seconds of it between which other work has its turn
+WALK_FILES = 4000  # new or changed ones that are told of before it goes on
 REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
@@ -139,7 +142,9 @@ class FolderEngine:
         self._groups = 0
         self._held: Findings | None = None
         self._scan_due = True
-        self._scanned = trio.Event()
+        self._scanned = trio.Event()  # set by the next walk that begins
+        self._walk: Walk | None = None
+        self._walking = self._scanned  # set by the present one
         self._confirm_once = False
         self._awake = trio.Event()
         replica.changed = self.wake
@@ -182,7 +187,8 @@ class FolderEngine:
 
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
-        quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
+        looked = not self._paths and not self._later and not self._scan_due and self._walk is None
+        quiet = self._status == "idle" and looked
         return quiet and not self._busy and not self._missing_since and not self._open_count
 
     @property
@@ -263,7 +269,7 @@ class FolderEngine:
         await self._tidy()
         await self._know_what_is_kept()
         recognise_placed(self._disk, self.root, self.index)
-        self._scan_due = True
+        self._scan_due, self._walk = True, None
         self._busy.clear()
         self._busy_bytes = self._groups = 0
         self.leaver.look_again()
@@ -281,7 +287,8 @@ class FolderEngine:
                         next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
                     worked = await self._document_to_disk(nursery) or worked
-                    worked = await self._leave(nursery) or worked
+                    if self._walk is None:
+                        worked = await self._leave(nursery) or worked
                     if not worked:
                         if self._placer.partial and not self._busy:
                             await self._tidy()
@@ -316,42 +323,75 @@ class FolderEngine:
 
     async def _disk_to_document(self) -> bool:
         now = trio.current_time()
-        whole, self._scan_due = self._scan_due, False
         due = {path for path, when in self._later.items() if when <= now}
         for path in due:
             del self._later[path]
         paths, self._paths = self._paths | due, set()
-        paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
-        if not (whole or paths):
-            return False
-        paths |= self._where_now(paths, now)
-        if whole or RULES in paths:
+        if self._walk is None:
+            paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
+        worked = False
+        if self._scan_due and self._walk is None:
+            self._scan_due = False
             self._rules.refresh()
-        if whole:
-            self._set("scanning", "")
-            findings = await self._scanner.look_everywhere()
-            if not has_marker(self._disk, self.root, self.replica.folder):
-                raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
-            await self._recorder.find_by_content(findings)
-            if self.one_way.mode != "receive-only":
-                self._hold_mass(findings)
-        else:
+            self._walk = self._scanner.begin_walk()
+            self._walking, self._scanned = self._scanned, trio.Event()
+            worked = await self._walk_on()
+            if self._walk is not None:
+                self._paths |= paths  # the walk comes to them, but late
+            return worked
+        if paths:
+            paths |= self._where_now(paths, now)
+            if RULES in paths:
+                self._rules.refresh()
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, now)
             await self._recorder.find_by_content(findings)
-        if self.one_way.mode == "receive-only":
-            later = await self.one_way.withhold(findings, None if whole else paths, self._recorder)
+            await self._tell(findings, looked_at=paths)
+            worked = not findings.empty
+            self.on_progress()
+        return worked | await self._walk_on() if self._walk is not None else worked
+
+    async def _walk_on(self) -> bool:
+        """Look at a piece of the whole folder: a short folder is done in one, and a long one delays nothing else."""
+        walk = self._walk
+        assert walk is not None
+        self._set("scanning", "")
+        if self.one_way.mode == "receive-only":  # what it may not follow must be known as a whole
+            await self._scanner.go_on(walk)
         else:
-            later = await self._recorder.commit(findings)
+            until = trio.current_time() + (PIECE if walk.pieces else FIRST_PIECE)
+            await self._scanner.go_on(walk, until, WALK_FILES)
+        findings = walk.findings
+        if not walk.done:
+            if len(findings.appeared) + len(findings.changed) >= WALK_FILES:
+                findings.missing = self._scanner.still_missing(findings.missing)
+                await self._recorder.find_by_content(findings)
+                await self._tell(findings, more=True)
+                walk.findings = Findings(missing=findings.missing)
+            return True
+        if not has_marker(self._disk, self.root, self.replica.folder):
+            raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
+        if walk.pieces > 1:
+            findings.missing = self._scanner.still_missing(findings.missing)
+        await self._recorder.find_by_content(findings)
+        if self.one_way.mode != "receive-only":
+            self._hold_mass(findings)
+        await self._tell(findings)
+        self._walk = None
+        self._walking.set()
+        self.on_progress()
+        return not findings.empty
+
+    async def _tell(self, findings: Findings, *, looked_at: set[str] | None = None, more: bool = False) -> None:
+        """`looked_at`: the paths, None for all; `more`: others follow."""
+        if self.one_way.mode == "receive-only":
+            later = await self.one_way.withhold(findings, looked_at, self._recorder)
+        else:
+            later = await self._recorder.commit(findings, more=more)
             if not findings.empty:
                 self.one_way.aside.clear()
         for path, seconds in later.items():
             self._later[path] = trio.current_time() + seconds
-        if whole:
-            self._scanned.set()
-            self._scanned = trio.Event()
-        self.on_progress()
-        return not findings.empty
 
     def _where_now(self, paths: set[str], now: float) -> set[str]:
         """Return where paths are by now that were heard of before the folder they are in was moved, by this engine."""
@@ -380,11 +420,11 @@ class FolderEngine:
         waiting = {}
         for node, path in list(findings.missing.items()):
             since = self._missing_since.get(path, now)
-            if since + GRACE > now:
+            if since + GRACE > now or self._walk is not None:  # the walk may come to it elsewhere
                 waiting[path] = since
                 findings.waiting[node] = findings.missing.pop(node)
         for path, since in self._missing_since.items():
-            if since + GRACE > now:
+            if since + GRACE > now or self._walk is not None:
                 waiting.setdefault(path, since)
         self._missing_since = waiting
         if self._held is not None:

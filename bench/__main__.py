@@ -1,7 +1,7 @@
 """`python -m bench [--runs N] [--only shoal|syncthing] [--scale S] [--base DIR]`, or one of Shoal alone:
 
-    python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
-    python -m bench twins --files 100000 [--base DIR]
+python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
+python -m bench twins --files 100000 [--base DIR]
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """`python -m bench scale --files N ...`: what a folder of N small files costs, phase by phase, one JSON row a size.
 
-    scan      `folder add` of N files until the folder is idle
-    rescan    the whole folder looked at again, nothing changed
-    restart   the daemon started again: until its API answers, until a file written then is noted, until it is idle
-    join      a second device with the same files joins: until both are settled
-    change    one file's edit, median of several: until the other device has it; CPU of both daemons an edit
-    idle      10 seconds with nothing to do
+scan      `folder add` of N files until the folder is idle
+rescan    the whole folder looked at again, nothing changed
+restart   the daemon started again: until its API answers, until a file written then is noted, until it is idle
+join      a second device with the same files joins: until both are settled
+change    one file's edit, median of several: until the other device has it; CPU of both daemons an edit
+idle      10 seconds with nothing to do
 """
 
 from __future__ import annotations

@@ -128,11 +128,8 @@ class Document:
         for number, items in by_shard.items():
             state = self._state(number)
             section = Section(self._client_id, state.clocks.get(self._client_id, 0), items)
-            if state.follow([section]) is not None:
-                update = plain_update.encode(section)
-            else:
-                update = self._write(number, items)
-            updates[number] = update
+            plain = state.follow([section]) is not None
+            updates[number] = update = plain_update.encode(section) if plain else self._write(number, items)
             self._keep(number, update)
         return updates
 

@@ -91,8 +91,8 @@ class Tree:
         changed |= self._revive({*fresh, *parents}, groups)
         changed |= self._rename(groups)
         for node in changed:
-            if (now := self.index.get(node)) is not None:
-                for loser in self._losers(now):
+            if (shown := self.index.get(node)) is not None:
+                for loser in self._losers(shown):
                     self.index.set_owner(copy_id(node, loser.id), node)
         return changed
 
@@ -110,11 +110,11 @@ class Tree:
         record = self.index.get(node)
         return record is not None and bool(self._losers(record))
 
-    def stands_alone(self, node: NodeId, version: FactId | None) -> bool:
+    def stands_alone(self, node: NodeId, version: bytes | None) -> bool:
         """Return whether the node is shown with this version, and no other conflicts with it."""
-        record = self.index.get(node)
-        if record is not None and len(record.heads) == 1:
-            return record.heads[0].id == version and bool(_standing(record)) and self._shown(record)
+        alone = self.index.get(node)
+        if alone is not None and len(alone.heads) == 1:
+            return alone.heads[0].id == version and bool(_standing(alone)) and self._shown(alone)
         view = self.view(node)
         return view is not None and view.version.id == version and not view.conflicts
 

@@ -13,12 +13,8 @@ from functools import partial
 
 import trio
 
-<<<<<<< HEAD
 from shoal.crdt.model import ROOT, Content, FileContent, Kind, NodeId, NodeView
-=======
-from shoal.crdt.model import ROOT, Content, Kind, NodeId, NodeView
 from shoal.crdt.naming import MARK
->>>>>>> 5d5d388 (node/folder: a look at everything is taken in pieces, so that other work has its turn and memory does not grow with what is found; new names are told without asking for each)
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
 from shoal.node.folder.chunk_places import PACKED
@@ -112,6 +108,8 @@ class Recorder:
         if not findings.appeared:
             return
         by_inode = self._moves(findings)
+        if not (by_inode or findings.missing or findings.waiting or findings.replaced):
+            return
         known = {record.id for record in by_inode.values()}
         gone = (
             record
@@ -374,9 +372,7 @@ class Recorder:
         # The document may want another mode or time.
         self._replica.mark_dirty([note.node.id for note in notes if note.change is None])
 
-    def _new_names(
-        self, found: Sequence[Seen], homes: Mapping[str, NodeId | None]
-    ) -> set[tuple[NodeId, str]]:
+    def _new_names(self, found: Sequence[Seen], homes: Mapping[str, NodeId | None]) -> set[tuple[NodeId, str]]:
         """Return the places where neither the synced tree nor the document ever had anything."""
         names: dict[NodeId, list[str]] = {}
         for seen in found:
@@ -397,19 +393,14 @@ class Recorder:
         for note in notes:
             record = note.node
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
-<<<<<<< HEAD
-            self._index.put(replace(record, parent=home))
-            if note.node.id == ROOT:  # new, of this device
-                self._selection.keep(record.id)
-=======
             if note.change is None:
                 self._index.put(replace(record, parent=home))
             elif record.id == ROOT:
                 made = done[note.change]
                 self._index.add(replace(record, id=made.node, parent=home, version=made.version))
+                self._selection.keep(made.node)
             else:
                 self._index.put(replace(record, parent=home, version=done[note.change].version))
->>>>>>> ccb78e3 (node/folder: a look at everything is taken in pieces, so that other work has its turn and memory does not grow with what is found; new names are told without asking for each)
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None

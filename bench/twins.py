@@ -52,7 +52,7 @@ def _measure(base: Path, files: int, way: str) -> dict[str, Any]:
                 a.is_settled() and b.is_settled() and a.state()["items"] == b.state()["items"] >= files + DIFFERENT
             ):
                 time.sleep(0.1)
-        received = a.received() + b.received()
+        received = [a.received(), b.received()]
     finally:
         for node in (a, b):
             if hasattr(node, "daemon"):

@@ -57,6 +57,7 @@ RESCAN = 15 * 60.0
 FIRST_PIECE = 2.0  # seconds for which a look at everything is let alone
 PIECE = 0.1  # seconds of it between which other work has its turn
 WALK_FILES = 4000  # new or changed ones that are told of before it goes on
+FRESH = 3.0  # seconds within which a file that was just written is old enough to be read
 REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
@@ -145,6 +146,7 @@ class FolderEngine:
         self._scanned = trio.Event()  # set by the next walk that begins
         self._walk: Walk | None = None
         self._walking = self._scanned  # set by the present one
+        self._walked_at = 0.0
         self._confirm_once = False
         self._awake = trio.Event()
         replica.changed = self.wake
@@ -286,7 +288,8 @@ class FolderEngine:
                     if self._scan_due:
                         next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
-                    worked = await self._document_to_disk(nursery) or worked
+                    if self._knows_the_disk():
+                        worked = await self._document_to_disk(nursery) or worked
                     if self._walk is None:
                         worked = await self._leave(nursery) or worked
                     if not worked:
@@ -301,6 +304,14 @@ class FolderEngine:
                     make_places(self._disk, self.root)
             finally:
                 nursery.cancel_scope.cancel()
+
+    def _knows_the_disk(self) -> bool:
+        """Return whether this folder was ever looked at as a whole: before, what is here already would be fetched. What
+        is being written to is not waited for."""
+        waited = not self._later or trio.current_time() - self._walked_at > FRESH
+        if self._walk is None and waited:
+            self.index.set_walked()
+        return self.index.walked
 
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
@@ -378,6 +389,7 @@ class FolderEngine:
             self._hold_mass(findings)
         await self._tell(findings)
         self._walk = None
+        self._walked_at = trio.current_time()
         self._walking.set()
         self.on_progress()
         return not findings.empty

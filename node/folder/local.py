@@ -9,6 +9,7 @@ Keys after the folder's 16 bytes, in column `local`:
     v, a, p                    see `keeping`
     b, q                       see `bases`
     #                          how many nodes there are
+    !                          empty; there once the whole folder was looked at
 and those of `chunk_places`.
 """
 
@@ -71,6 +72,7 @@ class LocalIndex:
         self._copies.clear()
         for key, _ in self._staging.scan("local", self._folder + b"o"):
             self._copies.setdefault(NodeId(key[17:33]), set()).add(NodeId(key[33:]))
+        self.walked = self._staging.get("local", self._folder + b"!") is not None
         count = self._staging.get("local", self._folder + b"#")
         if count is not None:
             self.count = int.from_bytes(count)
@@ -197,6 +199,14 @@ class LocalIndex:
         self._cache.clear()
         self._copies.clear()
         self.count = 0
+        self.walked = False
+
+    def set_walked(self) -> None:
+        """The whole folder was looked at: what is on disk is known, but for what changed since."""
+        if not self.walked:
+            self.walked = True
+            self._staging.put("local", self._folder + b"!", b"")
+            self.commit()
 
     def path(self, node: NodeId) -> str | None:
         """Return the node's path on disk relative to the root, "" for the root; None when it is not on disk."""

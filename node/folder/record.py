@@ -325,7 +325,7 @@ class Recorder:
     def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]], *, tell: bool = True) -> None:
         """Commit what was read, as one batch, and record it as synced."""
         changes: list[DocChange] = []
-        made: dict[str, int] = {}  # path -> place in `changes` of its Create
+        made: dict[str, NodeId | int] = {}  # folder's path -> its node, or the place in `changes` of its Create
         notes: list[_Note] = []
         homes = {directory: self._index.find_folder(directory) for directory in {seen.directory for _, seen, _ in read}}
         new = self._new_names([seen for node, seen, _ in read if node is None], homes)
@@ -359,6 +359,8 @@ class Recorder:
                 notes.append(_Note(_blank(seen, kind, content), parent, len(changes) - 1))
                 continue
             found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)
+            if kind == "dir":
+                made[seen.path] = known.id
             if kind == "dir" or same_content(content, known.version.content):
                 notes.append(_Note(replace(found, version=known.version.id), known.parent, None))
             else:  # both sides have something here, and neither has seen the other's

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from replicas import Replica, Update, all_views, below
 
 from shoal.crdt.model import ROOT, DirContent, FileContent, NodeId, Version
-from shoal.crdt.tree import same_content
-from shoal.crdt.tree_index import decode_record, encode_record
+from shoal.crdt.tree import Tree, same_content
+from shoal.crdt.tree_index import MemoryIndex, decode_record, encode_record
 
 
 def check_tree(replica: Replica) -> None:

@@ -1,4 +1,8 @@
-"""`python -m bench [--runs N] [--only shoal|syncthing] [--scale S] [--base DIR]`."""
+"""`python -m bench [--runs N] [--only shoal|syncthing] [--scale S] [--base DIR]`, or one of Shoal alone:
+
+python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
+python -m bench twins --files 100000 [--base DIR]
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import scale, twins
 from bench.shoal_pair import ShoalPair
 from bench.syncthing_pair import SyncthingPair
 from bench.workloads import GIB, Pair, Scale, run_all
@@ -22,6 +27,8 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": Syn
 
 def main() -> int:
     """Run, print rows, and the medians."""
+    if sys.argv[1:2] in (["scale"], ["twins"]):
+        return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=sorted(PAIRS))
@@ -32,18 +39,35 @@ def main() -> int:
     if "syncthing" in names and shutil.which("syncthing") is None:
         print("syncthing is not installed (apt-get install syncthing): Shoal alone is measured", file=sys.stderr)
         names.remove("syncthing")
-    scale = Scale(int(GIB * options.scale), int(10_000 * options.scale), max(3, int(20 * options.scale)))
+    sizes = Scale(int(GIB * options.scale), int(10_000 * options.scale), max(3, int(20 * options.scale)))
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
     rows = []
     try:
         for run in range(options.runs):
             for name in names if run % 2 == 0 else reversed(names):
-                rows += _run(name, base / f"{run}-{name}", scale, run)
+                rows += _run(name, base / f"{run}-{name}", sizes, run)
     finally:
         # All at the end: ext4 is slow to make files for a minute after many were removed.
         shutil.rmtree(base, ignore_errors=True)
     for median in _medians(rows):
         print(json.dumps(median))
+    return 0
+
+
+def _alone(what: str, arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"bench {what}")
+    parser.add_argument("--files", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--alone", action="store_true", help="scale: without a second device")
+    parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
+    options = parser.parse_args(arguments)
+    base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
+    try:
+        if what == "scale":
+            scale.run(base, options.files, alone=options.alone)
+        else:
+            twins.run(base, options.files[-1])
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
     return 0
 
 

@@ -65,10 +65,10 @@ class Author:
         is_taken: Callable[[NodeId], bool] = lambda node: False,
     ) -> tuple[NodeId, Facts]:
         """A new node. Its id is derived from its place where that id is free, so that equal places merge. `is_taken`:
-        whether a node that the tree shows no more is still known to the device as another thing, elsewhere."""
+        whether a node that the tree knows, and shows no more, is still something else on the device's disk."""
         node = derived_node_id(parent, name, kind)
         record = tree.index.get(node)
-        if (record is not None and record.live) or is_taken(node):
+        if record is not None and (record.live or is_taken(node)):
             node, record = NodeId(self._entropy(16)), None
         old_places = _heads(record.locations) if record is not None else ()
         old_heads = tuple(head.id for head in record.heads) if record is not None else ()

@@ -34,10 +34,13 @@ from shoal.crdt.model import (
 FACT_ID_SIZE = 12
 MAX_REPLACES = 10_000
 QUICK = 4096  # bytes
+RECENT = 4000  # facts whose bytes are kept: a new one is written to the document, and then to the tree's record
 MAX_FACT = 64 * 1024 * 1024
 MAX_NAME = 255
 MAX_TARGET = 4096
 KINDS: tuple[Kind, ...] = ("file", "dir")
+
+_recent: dict[FactId, tuple[Fact, bytes]] = {}
 
 
 class MalformedFact(Exception):
@@ -58,6 +61,18 @@ def name_error(name: str) -> str | None:
 
 def encode_fact(fact: Fact) -> bytes:
     """Return the fact's bytes."""
+    known = _recent.get(fact.id)
+    if known is not None and known[0] is fact:
+        return known[1]
+    data = _encode(fact)
+    if len(data) <= QUICK:
+        if len(_recent) >= RECENT:
+            _recent.clear()
+        _recent[fact.id] = fact, data
+    return data
+
+
+def _encode(fact: Fact) -> bytes:
     common = [fact.id, list(fact.replaces), fact.lamport, fact.device, fact.time_ms]
     if isinstance(fact, Version):
         return cbor2.dumps([0, *common, content_fields(fact.content)])

@@ -29,6 +29,7 @@ from shoal.crdt.model import (
     Version,
 )
 from shoal.crdt.naming import MARK, conflict_name, copy_name
+from shoal.crdt.newborn import Facts, take_newborn
 from shoal.crdt.placement import Placement, candidates, order
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
 
@@ -57,16 +58,24 @@ class Tree:
         self.index = index
 
     def apply(self, facts: Iterable[tuple[NodeId, Fact]]) -> set[NodeId]:
-        """Take facts, each once, in any order; return the nodes whose view may have changed."""
+        """Take facts, in any order and any number of times; return the nodes whose view may have changed."""
+        born, left = take_newborn(self.index, list(facts))
+        return born | self._settle(left) if left else born
+
+    def _settle(self, facts: Facts) -> set[NodeId]:
         fresh: dict[NodeId, NodeRecord] = {}
         moved: set[NodeId] = set()
         for node, fact in facts:
             record = fresh.get(node) or self.index.get(node) or NodeRecord(node)
+            if self._is_known(record, fact):
+                continue
             if isinstance(fact, Location):
                 fresh[node] = replace(record, locations=(*record.locations, fact), kind=fact.kind)
                 moved.add(node)
             else:
-                fresh[node] = _with_version(record, fact)
+                fresh[node] = now = _with_version(record, fact)
+                for gone in {*record.heads, fact} - {*now.heads}:
+                    self.index.set_replaced(node, gone.id)
         changed = set(fresh)
         was = {node: self.index.get(node) for node in fresh}
         groups = self._place(fresh, moved, was)
@@ -82,8 +91,8 @@ class Tree:
         changed |= self._revive({*fresh, *parents}, groups)
         changed |= self._rename(groups)
         for node in changed:
-            if (now := self.index.get(node)) is not None:
-                for loser in self._losers(now):
+            if (shown := self.index.get(node)) is not None:
+                for loser in self._losers(shown):
                     self.index.set_owner(copy_id(node, loser.id), node)
         return changed
 
@@ -100,6 +109,14 @@ class Tree:
         """Return whether heads of the node differ, be it shown or in a folder that is not."""
         record = self.index.get(node)
         return record is not None and bool(self._losers(record))
+
+    def stands_alone(self, node: NodeId, version: bytes | None) -> bool:
+        """Return whether the node is shown with this version, and no other conflicts with it."""
+        alone = self.index.get(node)
+        if alone is not None and len(alone.heads) == 1:
+            return alone.heads[0].id == version and bool(_standing(alone)) and self._shown(alone)
+        view = self.view(node)
+        return view is not None and view.version.id == version and not view.conflicts
 
     def copies(self, node: NodeId) -> list[NodeView]:
         """Return the conflict copies of a node, best first."""
@@ -119,6 +136,13 @@ class Tree:
                 found.append(view)
                 found.extend(self._copy(view, loser) for loser in view.conflicts)
         return found
+
+    def _is_known(self, record: NodeRecord, fact: Fact) -> bool:
+        if isinstance(fact, Location):
+            return any(place.id == fact.id for place in record.locations)
+        return any(head.id == fact.id for head in record.heads) or (
+            bool(record.locations or record.heads or record.unseen) and self.index.is_replaced(record.id, fact.id)
+        )
 
     def _place(
         self, fresh: dict[NodeId, NodeRecord], moved: set[NodeId], was: dict[NodeId, NodeRecord | None]

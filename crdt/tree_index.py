@@ -43,6 +43,10 @@ class TreeIndex(Protocol):
         """Store the record in place of the one with its id."""
         ...
 
+    def add(self, record: NodeRecord) -> None:
+        """Store the record of a node that has none."""
+        ...
+
     def children(self, parent: NodeId) -> Iterable[NodeId]:
         """Yield every node, live or dead, whose effective parent is this one."""
         ...
@@ -51,12 +55,25 @@ class TreeIndex(Protocol):
         """Yield those of the children whose effective own name is `name`."""
         ...
 
+    def names_between(self, parent: NodeId, first: bytes, last: bytes, most: int) -> set[str] | None:
+        """Return the children's effective own names from `first` to `last`, in byte order; None when there are more
+        than `most`."""
+        ...
+
     def displaced(self) -> set[NodeId]:
         """Return the nodes that a cycle keeps from their winning location."""
         ...
 
     def set_displaced(self, nodes: set[NodeId]) -> None:
         """Replace the set that `displaced` returns."""
+        ...
+
+    def is_replaced(self, node: NodeId, version: FactId) -> bool:
+        """Return whether `set_replaced` was called for this version of the node."""
+        ...
+
+    def set_replaced(self, node: NodeId, version: FactId) -> None:
+        """Remember that the version is known, and stands no more."""
         ...
 
     def owner(self, copy: NodeId) -> NodeId | None:
@@ -108,6 +125,7 @@ class MemoryIndex:
         self._children: dict[NodeId, dict[str, set[NodeId]]] = {}
         self._displaced: set[NodeId] = set()
         self._owners: dict[NodeId, NodeId] = {}
+        self._replaced: set[tuple[NodeId, FactId]] = set()
 
     def get(self, node: NodeId) -> NodeRecord | None:
         return self._records.get(node)
@@ -121,12 +139,27 @@ class MemoryIndex:
                 self._children.setdefault(record.parent, {}).setdefault(record.name, set()).add(record.id)
         self._records[record.id] = record
 
+    def add(self, record: NodeRecord) -> None:
+        assert record.id not in self._records
+        self.put(record)
+
     def children(self, parent: NodeId) -> Iterator[NodeId]:
         for _, nodes in sorted(self._children.get(parent, {}).items()):
             yield from sorted(nodes)
 
     def named(self, parent: NodeId, name: str) -> Iterable[NodeId]:
         return sorted(self._children.get(parent, {}).get(name, ()))
+
+    def names_between(self, parent: NodeId, first: bytes, last: bytes, most: int) -> set[str] | None:
+        names = [name for name, nodes in self._children.get(parent, {}).items() if nodes]
+        found = {name for name in names if first <= name.encode("utf-8", "surrogateescape") <= last}
+        return found if len(found) <= most else None
+
+    def is_replaced(self, node: NodeId, version: FactId) -> bool:
+        return (node, version) in self._replaced
+
+    def set_replaced(self, node: NodeId, version: FactId) -> None:
+        self._replaced.add((node, version))
 
     def displaced(self) -> set[NodeId]:
         return set(self._displaced)

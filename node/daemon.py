@@ -51,7 +51,7 @@ from shoal.transfer.server import serve
 from shoal.transfer.stream import ByteStream, FrameStream
 
 BOOK = b"addressbook"
-HEARS = 10.0  # seconds for which a folder that is new here may be heard of
+HEARS = 10.0  # seconds without news for which what others know of a folder that is new here is waited for
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
 SETTLES = 10.0  # seconds after the start in which devices that are there will have connected
 NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
@@ -354,12 +354,18 @@ class Node:
         return runtime
 
     async def _hear_of(self, folder: FolderId) -> None:
-        """Wait until some other device has told all that it knows of a folder, for `HEARS` seconds at most."""
-        with trio.move_on_after(HEARS if len(self.account.devices()) > 1 else 0):
-            while not any(  # noqa: ASYNC110 - many things change the answer
+        """Wait until some other device has told all that it knows of a folder; for `HEARS` seconds at most without
+        more of it coming."""
+        known = -1
+        with trio.move_on_after(HEARS if len(self.account.devices()) > 1 else 0) as patience:
+            while not any(
                 folder in session.progress and session.we_hold_all(folder) for session in self.sessions.values()
             ):
                 await trio.sleep(0.05)
+                runtime = self.folders.get(folder)
+                entries = sum(head.length for head in runtime.replica.frontier.values()) if runtime is not None else 0
+                if entries > known:
+                    known, patience.deadline = entries, trio.current_time() + HEARS
 
     def _stop_folder(self, folder: FolderRuntime) -> None:
         folder.scope.cancel()

@@ -3,8 +3,8 @@
 Every change, a person's or a peer's, is staged and then written as one synced batch; only after that do others hear of
 it. All methods are synchronous and run on the trio thread, so nothing comes between.
 
-Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: shard + number -> pycrdt update;
-`index`: see `tree_store` and `dirty`; `meta` under b"head" and b"writer": log heads, this device's incarnation.
+Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: see `shard_store`; `index`: see
+`tree_store` and `dirty`; `meta` under b"head" and b"writer": log heads, this device's incarnation.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, Fact, FactId, FileContent, FolderId, NodeId, NodeView, Version
+from shoal.crdt.newborn import taken_names
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move, Resolve
 from shoal.node.dirty import DirtyNodes
+from shoal.node.shard_store import StoredShards
 from shoal.node.store import Staging, Store
 from shoal.node.tree_store import StoredIndex
 
-COMPACT_AFTER = 64  # updates of a shard before they become one
 READ_LIMIT = 2 * 1024 * 1024  # bytes of entries read at once for a peer
 
 
@@ -65,6 +66,7 @@ class Replica:
         self._entropy = entropy
         self._now_ms = now_ms
         self.staging = Staging(store)
+        self._shards = StoredShards(self.staging, folder)
         self._index = StoredIndex(self.staging, folder)
         self.tree = Tree(self._index)
         self.dirty = DirtyNodes(self.staging, folder)
@@ -124,6 +126,10 @@ class Replica:
             found = replace(found, replaces=versions or found.replaces)
         return found
 
+    def taken_names(self, parent: NodeId, names: Sequence[str]) -> set[str]:
+        """Return names that nodes in a folder have or had: at least those of `names` that are no new ones there."""
+        return taken_names(self._index, parent, names)
+
     def commit(
         self, changes: Sequence[DocChange], record: Callable[[list[Committed]], None] = lambda results: None
     ) -> list[Committed]:
@@ -140,9 +146,7 @@ class Replica:
             results.append(Committed(node, version))
         if facts:
             with self._atomic():
-                updates = self._document.add(facts)
-                self._store_updates(updates)
-                self._append(updates)
+                self._append(self._document.add(facts))
                 # A settled node's copies are still on disk: the engine has to look at it.
                 settled = {change.node for change in changes if isinstance(change, Resolve)}
                 self._take(facts, {each.node: each.version for each in results if each.node not in settled})
@@ -224,7 +228,6 @@ class Replica:
                 except MalformedUpdate as error:
                     refusal = Refusal(str(error), misbehaved=True)
                     break
-                self._store_updates(updates)
                 self.staging.put("log", self._entry_key(entry.log, entry.seq), encoded)
                 self._set_head(entry.log, LogHead(entry.seq + 1, entry.hash))
                 self._take(facts, {})
@@ -254,15 +257,11 @@ class Replica:
             for seq in range(self.frontier.pop(log_id, LogHead()).length):
                 self.staging.delete("log", self._entry_key(log_id, seq))
             self.staging.delete("meta", self.folder + b"head" + log_id.key())
-            for key, _ in list(self.staging.scan("doc", self.folder)):
-                self.staging.delete("doc", key)
-            self._blobs.clear()
+            self._shards.clear()
             self._begin_incarnation()
             kept = {fact.id for _, fact in self._replay()}
             lost = [(node, fact) for node, fact in known if fact.id not in kept]
-            updates = self._document.add(lost)
-            self._store_updates(updates)
-            self._append(updates)
+            self._append(self._document.add(lost))
         self.grown()
         return True
 
@@ -274,7 +273,6 @@ class Replica:
                 assert encoded is not None
                 updates = log.open_body(log.decode_entry(encoded), self.keys, self._earlier(log_id))
                 yield from self._document.apply(updates)
-                self._store_updates(updates)
 
     def holds(self, log_id: LogId, head: LogHead) -> bool:
         """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""
@@ -301,13 +299,24 @@ class Replica:
         self.conflicted.clear()
         for node in self._index.owners():
             self._note_conflict(node)
-        self._blobs: dict[int, int] = {}
         incarnation = self.staging.get("meta", self.folder + b"writer")
         if incarnation is None:
             self._begin_incarnation()
+            self.staging.put("meta", self.folder + b"replaced", b"")
             self.staging.commit()
         else:
             self._take_incarnation(incarnation)
+            if self.staging.get("meta", self.folder + b"replaced") is None:
+                self._note_replaced()
+
+    def _note_replaced(self) -> None:
+        """Older versions of Shoal did not keep which versions stand no more."""
+        for node, fact in self._document.facts():
+            record = self._index.get(node) if isinstance(fact, Version) else None
+            if record is not None and all(head.id != fact.id for head in record.heads):
+                self._index.set_replaced(node, fact.id)
+        self.staging.put("meta", self.folder + b"replaced", b"")
+        self.staging.commit()
 
     def _begin_incarnation(self) -> None:
         incarnation = self._entropy(16)
@@ -317,24 +326,7 @@ class Replica:
     def _take_incarnation(self, incarnation: bytes) -> None:
         self.log_id = LogId(self._key.id, incarnation)
         client = int.from_bytes(blake3.blake3(b"shoal client" + self.log_id.key()).digest(6))
-        self._document = Document(client, self._stored_updates)
-
-    def _stored_updates(self, shard: int) -> list[bytes]:
-        blobs = [data for _, data in self.staging.scan("doc", self.folder + bytes([shard]))]
-        self._blobs[shard] = len(blobs)
-        return blobs
-
-    def _store_updates(self, updates: dict[int, bytes]) -> None:
-        for shard, update in updates.items():
-            prefix = self.folder + bytes([shard])
-            count = self._blobs.get(shard, 0)
-            if count >= COMPACT_AFTER:
-                for key, _ in list(self.staging.scan("doc", prefix)):
-                    self.staging.delete("doc", key)
-                update, count = self._document.snapshot(shard), 0
-            # The entropy of a number that may repeat after a compaction is no concern: old keys are gone by then.
-            self.staging.put("doc", prefix + count.to_bytes(4), update)
-            self._blobs[shard] = count + 1
+        self._document = Document(client, self._shards)
 
     def _append(self, updates: dict[int, bytes]) -> None:
         head = self.frontier.get(self.log_id, LogHead())
@@ -356,10 +348,8 @@ class Replica:
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
         for node in self.tree.apply(facts):
             self._note_conflict(node)
-            if node in known:
-                view = self.tree.view(node)
-                if view is not None and view.version.id == known[node] and not view.conflicts:
-                    continue
+            if node in known and self.tree.stands_alone(node, known[node]):
+                continue
             self.dirty.mark(node, self.size_of(node))
 
     def _note_conflict(self, node: NodeId) -> None:

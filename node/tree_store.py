@@ -5,6 +5,7 @@ Keys, after the folder's 16 bytes, in column `index`:
     c + parent + name + NUL + node  empty; the children of a parent, by own name
     x                               the ids of the nodes that a cycle displaced, one after the other
     o + copy id                     the owner's node id, for conflict copies
+    r + node + version              empty; versions that are known and stand no more
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from shoal.crdt.model import FolderId, NodeId
+from shoal.crdt.model import FactId, FolderId, NodeId
 from shoal.crdt.tree_index import NodeRecord, decode_record, encode_record
 from shoal.node.store import Staging
 
@@ -27,12 +28,17 @@ class StoredIndex:
         self._folder = folder
         self._cache: OrderedDict[NodeId, NodeRecord] = OrderedDict()
         self._unwritten: dict[NodeId, NodeRecord] = {}
+        self._absent: set[NodeId] = set()  # asked for in this batch, and not there
+        self._displaced: set[NodeId] | None = None
 
     def get(self, node: NodeId) -> NodeRecord | None:
         record = self._unwritten.get(node) or self._cache.get(node)
         if record is None:
+            if node in self._absent:
+                return None
             data = self._staging.get("index", self._folder + b"n" + node)
             if data is None:
+                self._absent.add(node)
                 return None
             record = decode_record(node, data)
             self._keep(record)
@@ -45,7 +51,14 @@ class StoredIndex:
                 self._staging.delete("index", self._child_key(old.parent, old.name) + old.id)
             if record.parent is not None:
                 self._staging.put("index", self._child_key(record.parent, record.name) + record.id, b"")
+        self._absent.discard(record.id)
         self._unwritten[record.id] = record  # a record changes several times in a batch, and is encoded once
+
+    def add(self, record: NodeRecord) -> None:
+        if record.parent is not None:
+            self._staging.put("index", self._child_key(record.parent, record.name) + record.id, b"")
+        self._unwritten[record.id] = record
+        self._absent.discard(record.id)
 
     def flush(self) -> None:
         """Stage the records that were put; to be called before the staging is committed."""
@@ -53,6 +66,7 @@ class StoredIndex:
             self._staging.put("index", self._folder + b"n" + node, encode_record(record))
             self._keep(record)
         self._unwritten.clear()
+        self._absent.clear()
 
     def children(self, parent: NodeId) -> Iterator[NodeId]:
         # Collected first: the caller may change the index while it walks.
@@ -63,13 +77,34 @@ class StoredIndex:
         prefix = self._child_key(parent, name)
         return [NodeId(key[-16:]) for key, _ in self._staging.scan("index", prefix)]
 
+    def names_between(self, parent: NodeId, first: bytes, last: bytes, most: int) -> set[str] | None:
+        prefix = self._folder + b"c" + parent
+        found: set[str] = set()
+        for key, _ in self._staging.scan("index", prefix, first):
+            name = key[len(prefix) : -17]
+            if name > last:
+                break
+            found.add(name.decode("utf-8", "surrogateescape"))
+            if len(found) > most:
+                return None
+        return found
+
+    def is_replaced(self, node: NodeId, version: FactId) -> bool:
+        return self._staging.get("index", self._folder + b"r" + node + version) is not None
+
+    def set_replaced(self, node: NodeId, version: FactId) -> None:
+        self._staging.put("index", self._folder + b"r" + node + version, b"")
+
     def displaced(self) -> set[NodeId]:
-        data = self._staging.get("index", self._folder + b"x") or b""
-        return {NodeId(data[at : at + 16]) for at in range(0, len(data), 16)}
+        if self._displaced is None:
+            data = self._staging.get("index", self._folder + b"x") or b""
+            self._displaced = {NodeId(data[at : at + 16]) for at in range(0, len(data), 16)}
+        return set(self._displaced)
 
     def set_displaced(self, nodes: set[NodeId]) -> None:
         if nodes != self.displaced():
             self._staging.put("index", self._folder + b"x", b"".join(sorted(nodes)))
+            self._displaced = set(nodes)
 
     def owner(self, copy: NodeId) -> NodeId | None:
         data = self._staging.get("index", self._folder + b"o" + copy)
@@ -86,6 +121,8 @@ class StoredIndex:
         """Drop decoded records: after staged changes were discarded they may say too much."""
         self._cache.clear()
         self._unwritten.clear()
+        self._absent.clear()
+        self._displaced = None
 
     def _child_key(self, parent: NodeId, name: str) -> bytes:
         return self._folder + b"c" + parent + name.encode("utf-8", "surrogateescape") + b"\0"

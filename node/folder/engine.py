@@ -42,7 +42,7 @@ from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.reading import ChunkReader
 from shoal.node.folder.record import Recorder
 from shoal.node.folder.resolving import Resolver
-from shoal.node.folder.scan import Findings, Scanner
+from shoal.node.folder.scan import Findings, Scanner, Walk
 from shoal.node.folder.scrub import FolderScrub
 from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.stash import Stash
@@ -58,6 +58,10 @@ GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
 MARKER_EVERY = 5.0
 COME_BACK = 1.0  # seconds from the first of the files that come back to a look at them all
+FIRST_PIECE = 1.0  # seconds for which a look at everything is let alone
+PIECE = 0.1  # seconds of it between which other work has its turn
+WALK_FILES = 4000  # new or changed ones that are told of before it goes on
+FRESH = 3.0  # seconds within which a file that was just written is old enough to be read
 REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
 Status = Literal["starting", "scanning", "syncing", "idle", "held", "stopped"]
@@ -146,10 +150,14 @@ class FolderEngine:
         self._groups = 0
         self._held = HeldDeletions(self._scanner.count_missing)
         self._sightings = Sightings()
+        self._told_before: set[str] = set()  # what was seen to change before the present walk began
         self._telling = False  # the document is being told of what was found
         self._next_scan = 0.0
         self._scan_due = True
-        self._scanned = trio.Event()
+        self._scanned = trio.Event()  # set by the next walk that begins
+        self._walk: Walk | None = None
+        self._walking = self._scanned  # set by the present one
+        self._walked_at = 0.0
         self._confirm_once = False
         self._awake = trio.Event()
         replica.changed = self.wake
@@ -192,8 +200,9 @@ class FolderEngine:
 
     def is_idle(self) -> bool:
         """Return whether disk and document agree, as far as is known here."""
-        quiet = self._status == "idle" and not self._paths and not self._later and not self._scan_due
-        return quiet and not self._telling and not self._busy and not self._missing_since and not self._open_count
+        looked = not self._paths and not self._later and not self._scan_due and self._walk is None
+        quiet = self._status == "idle" and looked and not self._telling
+        return quiet and not self._busy and not self._missing_since and not self._open_count
 
     @property
     def _open_count(self) -> int:
@@ -275,7 +284,7 @@ class FolderEngine:
         await self._tidy()
         await self._know_what_is_kept()
         recognise_placed(self._disk, self.root, self.index)
-        self._scan_due = True
+        self._scan_due, self._walk = True, None
         self._busy.clear()
         self._busy_bytes = self._groups = 0
         self.leaver.look_again()
@@ -293,8 +302,10 @@ class FolderEngine:
                     if self._scan_due:
                         self._next_scan = trio.current_time() + RESCAN
                     worked = await self._disk_to_document()
-                    worked = await self._document_to_disk(nursery) or worked
-                    worked = await self._leave(nursery) or worked
+                    if self._knows_the_disk():
+                        worked = await self._document_to_disk(nursery) or worked
+                    if self._walk is None:
+                        worked = await self._leave(nursery) or worked
                     if not worked:
                         if self._placer.partial and not self._busy:
                             await self._tidy()
@@ -308,6 +319,14 @@ class FolderEngine:
                     make_places(self._disk, self.root)
             finally:
                 nursery.cancel_scope.cancel()
+
+    def _knows_the_disk(self) -> bool:
+        """Return whether this folder was ever looked at as a whole: before, what is here already would be fetched. What
+        is being written to is not waited for."""
+        waited = not self._later or trio.current_time() - self._walked_at > FRESH
+        if self._walk is None and waited:
+            self.index.set_walked()
+        return self.index.walked
 
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
@@ -335,52 +354,85 @@ class FolderEngine:
 
     async def _disk_to_document(self) -> bool:
         now = trio.current_time()
-        whole, self._scan_due = self._scan_due, False
         due = {path for path, when in self._later.items() if when <= now}
         for path in due:
             del self._later[path]
         paths, self._paths = self._paths | due, set()
-        paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
-        if not (whole or paths):
-            return False
-        paths |= self._where_now(paths, now)
-        if (whole or not paths.isdisjoint(RULE_FILES)) and self._rules.refresh() and not whole:
-            self.scan_soon()  # what was left out before may not be now
-        if whole:
-            self._set("scanning", "")
-            told = self._sightings.take()
-            findings = await self._scanner.look_everywhere()
-            if not has_marker(self._disk, self.root, self.replica.folder):
-                raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
-            await self._recorder.find_by_content(findings)
-            if self.one_way.mode != "receive-only":
-                self._hold_mass(findings, told)
-        else:
+        if self._walk is None:
+            paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
+        worked = False
+        if self._scan_due and self._walk is None:
+            self._scan_due = False
+            self._rules.refresh()
+            self._told_before = self._sightings.take()
+            self._walk = self._scanner.begin_walk()
+            self._walking, self._scanned = self._scanned, trio.Event()
+            worked = await self._walk_on()
+            if self._walk is not None:
+                self._paths |= paths  # the walk comes to them, but late
+                self._sightings.add(self._told_before)
+            return worked
+        if paths:
+            paths |= self._where_now(paths, now)
+            if not paths.isdisjoint(RULE_FILES) and self._rules.refresh():
+                self.scan_soon()  # what was left out before may not be now
             told = self._sightings.take(paths)
             findings = await self._scanner.look_at(paths)
             self._let_missing_wait(findings, told, now)
             self._look_for_held(paths)
             await self._recorder.find_by_content(findings)
+            await self._tell(findings, looked_at=paths)
+            worked = not findings.empty
+            self.on_progress()
+        return worked | await self._walk_on() if self._walk is not None else worked
+
+    async def _walk_on(self) -> bool:
+        """Look at a piece of the whole folder: a short folder is done in one, and a long one delays nothing else."""
+        walk = self._walk
+        assert walk is not None
+        self._set("scanning", "")
+        if self.one_way.mode == "receive-only":  # what it may not follow must be known as a whole
+            await self._scanner.go_on(walk)
+        else:
+            until = trio.current_time() + (PIECE if walk.pieces else FIRST_PIECE)
+            await self._scanner.go_on(walk, until, WALK_FILES)
+        findings = walk.findings
+        if not walk.done:
+            if len(findings.appeared) + len(findings.changed) >= WALK_FILES:
+                findings.missing = self._scanner.still_missing(findings.missing)
+                await self._recorder.find_by_content(findings)
+                await self._tell(findings, more=True)
+                walk.findings = Findings(missing=findings.missing)
+            return True
+        if not has_marker(self._disk, self.root, self.replica.folder):
+            raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
+        if walk.pieces > 1:
+            findings.missing = self._scanner.still_missing(findings.missing)
+        await self._recorder.find_by_content(findings)
+        if self.one_way.mode != "receive-only":
+            told = self._told_before if walk.pieces <= 1 else self._sightings.take(self._told_before)
+            self._hold_mass(findings, told)
+        await self._tell(findings)
+        self._walk = None
+        self._walked_at = trio.current_time()
+        self._walking.set()
+        self.on_progress()
+        return not findings.empty
+
+    async def _tell(self, findings: Findings, *, looked_at: set[str] | None = None, more: bool = False) -> None:
+        """`looked_at`: the paths, None for all; `more`: others follow."""
         self._telling = True
         try:
-            later = await self._tell(findings, None if whole else paths)
+            if self.one_way.mode == "receive-only":
+                later = await self.one_way.withhold(findings, looked_at, self._recorder)
+            else:
+                later = await self._recorder.commit(findings, more=more)
+                if not findings.empty:
+                    self.one_way.aside.clear()
         finally:
             self._telling = False
         for path, seconds in later.items():
             self._later[path] = trio.current_time() + seconds
-        if whole:
-            self._scanned.set()
-            self._scanned = trio.Event()
-        self.on_progress()
-        return not findings.empty
-
-    async def _tell(self, findings: Findings, looked_at: set[str] | None) -> dict[str, float]:
-        if self.one_way.mode == "receive-only":
-            return await self.one_way.withhold(findings, looked_at, self._recorder)
-        later = await self._recorder.commit(findings)
-        if not findings.empty:
-            self.one_way.aside.clear()
-        return later
 
     def _where_now(self, paths: set[str], now: float) -> set[str]:
         """Return where paths are by now that were heard of before the folder they are in was moved, by this engine."""
@@ -400,7 +452,7 @@ class FolderEngine:
         confirmed, self._confirm_once = self._confirm_once, False
         if unseen and self._sightings.explain(self._scanner.paths_of(unseen), told):
             unseen = {}
-        self._sightings.lost = False
+        self._sightings.lost = self._sightings.lost and self._scan_due
         if confirmed:
             return
         before = bool(self._held)
@@ -419,7 +471,7 @@ class FolderEngine:
                 del findings.missing[node]
                 continue
             since = self._missing_since.get(path, now)
-            if since + GRACE > now:
+            if since + GRACE > now or self._walk is not None:  # the walk may come to it elsewhere
                 waiting[path] = since
                 self._sightings.add({path} & told)
                 findings.waiting[node] = findings.missing.pop(node)
@@ -427,7 +479,7 @@ class FolderEngine:
                 self.scan_soon()
                 del findings.missing[node]
         for path, since in self._missing_since.items():
-            if since + GRACE > now:
+            if since + GRACE > now or self._walk is not None:
                 waiting.setdefault(path, since)
         self._missing_since = waiting
         if self._held:  # of which some were seen to go: those are meant

@@ -8,6 +8,8 @@ Keys after the folder's 16 bytes, in column `local`:
     t + node                   the record as it will be once a file has taken its name, with the temporary's signature
     v, a, p                    see `keeping`
     b, q                       see `bases`
+    #                          how many nodes there are
+    !                          empty; there once the whole folder was looked at
 and those of `chunk_places`.
 """
 
@@ -70,7 +72,12 @@ class LocalIndex:
         self._copies.clear()
         for key, _ in self._staging.scan("local", self._folder + b"o"):
             self._copies.setdefault(NodeId(key[17:33]), set()).add(NodeId(key[33:]))
-        self.count = sum(1 for _ in self._staging.scan("local", self._folder + b"n"))
+        self.walked = self._staging.get("local", self._folder + b"!") is not None
+        count = self._staging.get("local", self._folder + b"#")
+        if count is not None:
+            self.count = int.from_bytes(count)
+        else:  # none yet, or an older version's
+            self.count = sum(1 for _ in self._staging.scan("local", self._folder + b"n"))
 
     def get(self, node: NodeId) -> LocalNode | None:
         cached = self._cache.get(node)
@@ -93,6 +100,20 @@ class LocalIndex:
         rows = self._staging.scan("local", prefix)
         return {key[len(prefix) :].decode("utf-8", "surrogateescape"): NodeId(node) for key, node in rows}
 
+    def names_between(self, parent: NodeId, first: str, last: str, most: int) -> set[str] | None:
+        """Return the names on disk in a folder from `first` to `last`, in the order of their bytes; None when there are
+        more than `most`."""
+        prefix, end = self._folder + b"c" + parent, _raw(last)
+        found: set[str] = set()
+        for key, _ in self._staging.scan("local", prefix, _raw(first)):
+            name = key[len(prefix) :]
+            if name > end:
+                break
+            found.add(name.decode("utf-8", "surrogateescape"))
+            if len(found) > most:
+                return None
+        return found
+
     def by_inode(self, device: int, inode: int) -> NodeId | None:
         return _node(self._staging.get("local", self._folder + b"i" + device.to_bytes(8) + inode.to_bytes(8)))
 
@@ -111,11 +132,17 @@ class LocalIndex:
 
     def put(self, node: LocalNode) -> None:
         """Stage a record in place of the one with its id."""
-        old = self.get(node.id)
+        self._put(node, self.get(node.id))
+
+    def add(self, node: LocalNode) -> None:
+        """Stage the record of a node that has none."""
+        self._put(node, None)
+
+    def _put(self, node: LocalNode, old: LocalNode | None) -> None:
         if old is not None:
             self._unlink(old, keep_chunks=_chunks(old) == _chunks(node))
         else:
-            self.count += 1
+            self._count(1)
         folder, sign = self._folder, node.signature
         self._keep(node)
         self._staging.put("local", folder + b"n" + node.id, _encode(node))
@@ -139,7 +166,7 @@ class LocalIndex:
             self._unlink(old, keep_chunks=False)
             self._cache.pop(node, None)
             self._staging.delete("local", self._folder + b"n" + node)
-            self.count -= 1
+            self._count(-1)
 
     def intend(self, node: LocalNode) -> None:
         """Stage that a file is about to take its name: after a crash, what has the name may be that file."""
@@ -172,6 +199,14 @@ class LocalIndex:
         self._cache.clear()
         self._copies.clear()
         self.count = 0
+        self.walked = False
+
+    def set_walked(self) -> None:
+        """The whole folder was looked at: what is on disk is known, but for what changed since."""
+        if not self.walked:
+            self.walked = True
+            self._staging.put("local", self._folder + b"!", b"")
+            self.commit()
 
     def path(self, node: NodeId) -> str | None:
         """Return the node's path on disk relative to the root, "" for the root; None when it is not on disk."""
@@ -216,6 +251,10 @@ class LocalIndex:
                 return None
             node = record.id
         return node
+
+    def _count(self, more: int) -> None:
+        self.count += more
+        self._staging.put("local", self._folder + b"#", self.count.to_bytes(8))
 
     def _keep(self, record: LocalNode) -> None:
         self._cache[record.id] = record

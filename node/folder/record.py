@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from shoal.crdt.model import ROOT, Content, DirContent, FileContent, Kind, NodeId, NodeView
+from shoal.crdt.naming import MARK
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
 from shoal.node.folder.chunk_places import PACKED
@@ -31,7 +32,7 @@ from shoal.node.folder.swaps import closed_swaps
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
-GROUP_FILES = 500
+GROUP_FILES = 1000
 GROUP_BYTES = 64 * 1024 * 1024
 LOOK_AGAIN = 0.5  # seconds
 
@@ -69,9 +70,9 @@ class Recorder:
         self._freshness = freshness
         self._selection = selection
 
-    async def commit(self, findings: Findings) -> dict[str, float]:
+    async def commit(self, findings: Findings, *, more: bool = False) -> dict[str, float]:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
-        being written to."""
+        being written to. `more`: others follow, in which what is missing may turn up, so that is left."""
         busy = dict.fromkeys(findings.busy, LOOK_AGAIN)
         moved = self._moves(findings)
         while taken := self._taken_names(findings, moved):
@@ -98,7 +99,8 @@ class Recorder:
                 size += _size(pending[at][1])
                 at += 1
             busy |= await self._commit_group(group)
-        await self._commit_missing(findings.missing)
+        if not more:
+            await self._commit_missing(findings.missing)
         return busy
 
     async def find_by_content(self, findings: Findings) -> None:
@@ -106,6 +108,8 @@ class Recorder:
         if not findings.appeared:
             return
         by_inode = self._moves(findings)
+        if not (by_inode or findings.missing or findings.waiting or findings.replaced):
+            return
         known = {record.id for record in by_inode.values()}
         gone = (
             record
@@ -322,8 +326,10 @@ class Recorder:
     def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]], *, tell: bool = True) -> None:
         """Commit what was read, as one batch, and record it as synced."""
         changes: list[DocChange] = []
-        made: dict[str, int] = {}  # path -> place in `changes` of its Create
+        made: dict[str, NodeId | int] = {}  # folder's path -> its node, or the place in `changes` of its Create
         notes: list[_Note] = []
+        homes = {directory: self._index.find_folder(directory) for directory in {seen.directory for _, seen, _ in read}}
+        new = self._new_names([seen for node, seen, _ in read if node is None], homes)
         for node, seen, content in read:
             assert seen.signature is not None
             kind: Kind = "dir" if kind_of(seen.signature) == "dir" else "file"
@@ -333,9 +339,14 @@ class Recorder:
                 continue
             parent: NodeId | int | None = made.get(seen.directory)
             if parent is None:
-                parent = self._parent_of(seen)
+                parent = homes[seen.directory]
             if parent is None:
                 continue  # its folder vanished or could not be read
+            if node is None and (isinstance(parent, int) or (parent, seen.name) in new):
+                made[seen.path] = len(changes)
+                notes.append(_Note(_blank(seen, kind, content), parent, len(changes)))
+                changes.append(Create(parent, seen.name, kind, content))
+                continue
             if node is None and not isinstance(parent, int):
                 node = self._index.child(parent, seen.name)
             record = self._index.get(node) if node is not None else None
@@ -346,10 +357,11 @@ class Recorder:
             if known is None:
                 made[seen.path] = len(changes)
                 changes.append(Create(parent, seen.name, kind, content))
-                blank = LocalNode(ROOT, ROOT, seen.name, kind, None, content, seen.signature)
-                notes.append(_Note(blank, parent, len(changes) - 1))
+                notes.append(_Note(_blank(seen, kind, content), parent, len(changes) - 1))
                 continue
             found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)
+            if kind == "dir":
+                made[seen.path] = known.id
             if kind == "dir" or same_content(content, known.version.content):
                 notes.append(_Note(replace(found, version=known.version.id), known.parent, None))
             else:  # both sides have something here, and neither has seen the other's
@@ -363,17 +375,35 @@ class Recorder:
         # The document may want another mode or time.
         self._replica.mark_dirty([note.node.id for note in notes if note.change is None])
 
+    def _new_names(self, found: Sequence[Seen], homes: Mapping[str, NodeId | None]) -> set[tuple[NodeId, str]]:
+        """Return the places where neither the synced tree nor the document ever had anything."""
+        names: dict[NodeId, list[str]] = {}
+        for seen in found:
+            home = homes[seen.directory]
+            if home is not None and MARK not in seen.name:
+                names.setdefault(home, []).append(seen.name)
+        new: set[tuple[NodeId, str]] = set()
+        for home, inside in names.items():
+            inside.sort(key=os.fsencode)
+            known = self._index.names_between(home, inside[0], inside[-1], most=4 * len(inside))
+            if known is None:
+                continue
+            taken = known | self._replica.taken_names(home, inside)
+            new |= {(home, name) for name in inside if name not in taken}
+        return new
+
     def _record(self, notes: Sequence[_Note], done: Sequence[Committed]) -> None:
         for note in notes:
             record = note.node
-            if note.change is not None:
-                record = replace(record, version=done[note.change].version)
-                if record.id == ROOT:
-                    record = replace(record, id=done[note.change].node)
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
-            self._index.put(replace(record, parent=home))
-            if note.node.id == ROOT:  # new, of this device
-                self._selection.keep(record.id)
+            if note.change is None:
+                self._index.put(replace(record, parent=home))
+            elif record.id == ROOT:
+                made = done[note.change]
+                self._index.add(replace(record, id=made.node, parent=home, version=made.version))
+                self._selection.keep(made.node)
+            else:
+                self._index.put(replace(record, parent=home, version=done[note.change].version))
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
@@ -431,6 +461,11 @@ class Recorder:
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self._root, path) if path else self._root
+
+
+def _blank(seen: Seen, kind: Kind, content: Content) -> LocalNode:
+    assert seen.signature is not None
+    return LocalNode(ROOT, ROOT, seen.name, kind, None, content, seen.signature)
 
 
 def _size(seen: Seen) -> int:

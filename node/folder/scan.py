@@ -6,6 +6,7 @@ decides before its name.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
@@ -44,6 +45,19 @@ class Findings:
         return not (self.appeared or self.changed or self.missing or self.replaced)
 
 
+@dataclass(slots=True)
+class Walk:
+    """A look at everything, that is taken in pieces. `findings`: since they were last told."""
+
+    findings: Findings
+    queue: list[tuple[str, NodeId | None]]
+    pieces: int = 0
+
+    @property
+    def done(self) -> bool:
+        return not self.queue
+
+
 class Scanner:
     """Looks at one folder."""
 
@@ -70,15 +84,29 @@ class Scanner:
         self._busy = busy
         self._selection = selection
 
-    async def look_everywhere(self) -> Findings:
-        """Walk the whole folder. Raises OSError when the root cannot be read."""
-        findings = Findings()
+    def begin_walk(self) -> Walk:
+        """Begin to look at everything."""
         self._problems.looked_everywhere()
-        queue: list[tuple[str, NodeId | None]] = [("", ROOT)]
-        while queue:
-            directory, node = queue.pop()
-            await self._look_in(directory, node, findings, queue)
-        return findings
+        return Walk(Findings(), [("", ROOT)])
+
+    async def go_on(self, walk: Walk, until: float = math.inf, most: float = math.inf) -> None:
+        """Walk on, until a time of trio's clock, or until `most` new or changed names are there to be told. Raises
+        OSError when the root cannot be read."""
+        findings = walk.findings
+        walk.pieces += 1
+        while walk.queue and len(findings.appeared) + len(findings.changed) < most:
+            directory, node = walk.queue.pop()
+            await self._look_in(directory, node, findings, walk.queue)
+            if trio.current_time() >= until:
+                break
+
+    def still_missing(self, missing: dict[NodeId, str]) -> dict[NodeId, str]:
+        """Return those that are still known to be where they were missed, and are not there."""
+        return {
+            node: path
+            for node, path in missing.items()
+            if self._index.path(node) == path and is_gone(self._disk, self._root, self._index, node)
+        }
 
     async def look_at(self, paths: Iterable[str]) -> Findings:
         """Look at single names, and into those that are new folders."""

@@ -19,10 +19,10 @@ class MemoryStore:
     def get(self, column: Column, key: bytes) -> bytes | None:
         return self._data[column].get(key)
 
-    def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, column: Column, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         keys = self._keys[column]
         found = []
-        for at in range(bisect_left(keys, prefix), len(keys)):
+        for at in range(bisect_left(keys, prefix + start), len(keys)):
             if not keys[at].startswith(prefix):
                 break
             found.append((keys[at], self._data[column][keys[at]]))

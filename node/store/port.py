@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Literal, Protocol, get_args
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 Column = Literal["log", "doc", "index", "local", "chunk", "meta"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
@@ -34,8 +34,8 @@ class Store(Protocol):
         """Return the value, or None."""
         ...
 
-    def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (key, value) of all keys that start with `prefix`, in byte order."""
+    def scan(self, column: Column, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, value) of all keys that start with `prefix`, in byte order; from `prefix` + `start` on."""
         ...
 
     def check(self, column: Column, start: bytes, count: int) -> bytes | None:
@@ -51,43 +51,65 @@ class Store(Protocol):
         ...
 
 
+class _Changes:
+    """What is staged of one column: keys are sorted when they are scanned, and only then."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes | None] = {}
+        self._sorted: SortedList[bytes] = SortedList()
+        self._unsorted: list[bytes] = []
+
+    def set(self, key: bytes, value: bytes | None) -> None:
+        if key not in self.values:
+            self._unsorted.append(key)
+        self.values[key] = value
+
+    def starting(self, prefix: bytes, start: bytes) -> list[tuple[bytes, bytes | None]]:
+        if self._unsorted:
+            self._sorted.update(self._unsorted)
+            self._unsorted.clear()
+        keys = takewhile(lambda key: key.startswith(prefix), self._sorted.irange(prefix + start))
+        return [(key, self.values[key]) for key in keys]
+
+    def clear(self) -> None:
+        self.values.clear()
+        self._sorted.clear()
+        self._unsorted.clear()
+
+
 class Staging:
     """Changes gathered over a `Store`, visible at once through `get` and `scan`, written by `commit`."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        # Sorted, because a scan inside a batch of thousands must not cost the batch.
-        self._changes: dict[Column, SortedDict[bytes, bytes | None]] = {column: SortedDict() for column in COLUMNS}
+        self._changes: dict[Column, _Changes] = {column: _Changes() for column in COLUMNS}
 
     def get(self, column: Column, key: bytes) -> bytes | None:
         """Return the value as it will be after the commit, or None."""
-        changes = self._changes[column]
-        if key in changes:
-            staged: bytes | None = changes[key]
-            return staged
+        values = self._changes[column].values
+        if key in values:
+            return values[key]
         return self.store.get(column, key)
 
     def put(self, column: Column, key: bytes, value: bytes) -> None:
         """Set `key` at the next commit."""
-        self._changes[column][key] = value
+        self._changes[column].set(key, value)
 
     def delete(self, column: Column, key: bytes) -> None:
         """Remove `key` at the next commit; no error when it is absent."""
-        self._changes[column][key] = None
+        self._changes[column].set(key, None)
 
-    def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, column: Column, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, value) as they will be after the commit, in byte order."""
-        changes = self._changes[column]
-        staged = [(k, changes[k]) for k in takewhile(lambda k: k.startswith(prefix), changes.irange(prefix))]
+        staged = self._changes[column].starting(prefix, start)
         if not staged:
-            yield from self.store.scan(column, prefix)
+            yield from self.store.scan(column, prefix, start)
             return
-        yield from _merged(self.store.scan(column, prefix), staged)
+        yield from _merged(self.store.scan(column, prefix, start), staged)
 
     def commit(self, *, sync: bool = True) -> None:
         """Write all changes as one batch, or none of them. After an error the changes are dropped."""
-        # dict.items: in any order, which a batch may have, and without a lookup a key.
-        ops: list[Op] = [(column, k, v) for column, changes in self._changes.items() for k, v in dict.items(changes)]
+        ops: list[Op] = [(column, k, v) for column, changes in self._changes.items() for k, v in changes.values.items()]
         self.discard()
         if ops:
             self.store.write(ops, sync=sync)

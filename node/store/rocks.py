@@ -83,9 +83,9 @@ class RocksStore:
         value: bytes | None = self._columns[column].get(key)
         return value
 
-    def scan(self, column: Column, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, column: Column, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         rows = self._columns[column].iter()
-        rows.seek(prefix)
+        rows.seek(prefix + start)
         while rows.valid():
             key: bytes = rows.key()
             if not key.startswith(prefix):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from replicas import Replica, Update, all_views, below
 
 from shoal.crdt.model import ROOT, DirContent, FileContent, NodeId, Version
-from shoal.crdt.tree import same_content
-from shoal.crdt.tree_index import decode_record, encode_record
+from shoal.crdt.tree import Tree, same_content
+from shoal.crdt.tree_index import MemoryIndex, decode_record, encode_record
 
 
 def check_tree(replica: Replica) -> None:
@@ -225,3 +225,34 @@ def test_every_node_that_a_change_of_others_moves_is_told(seed: int, steps: int)
         told = reader.tree.apply(reader.document.apply(update[2]))
         after = {view.id: view for view in all_views(reader.tree)}
         assert {node for node in before.keys() | after.keys() if before.get(node) != after.get(node)} <= told
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_the_tree_is_the_same_whether_facts_come_one_by_one_or_in_batches_once_or_twice(seed: int, steps: int) -> None:
+    rng = random.Random(seed)
+    replicas = [Replica(number, random.Random(rng.random())) for number in range(3)]
+    for _ in range(steps):
+        rng.choice(replicas).act()
+        source, target = rng.sample(replicas, 2)
+        if source.written and rng.random() < 0.3:
+            target.receive(rng.choice(source.written))
+    facts = list({fact.id: (node, fact) for replica in replicas for node, fact in replica.facts.values()}.values())
+    one_by_one, in_batches = Tree(MemoryIndex()), Tree(MemoryIndex())
+    for fact in rng.sample(facts, len(facts)):
+        one_by_one.apply([fact])
+    mixed = rng.sample(facts, len(facts)) if rng.random() < 0.5 else facts  # as authors write them: new nodes whole
+    while mixed:
+        size = rng.randint(1, 12)
+        in_batches.apply(mixed[:size])
+        if rng.random() < 0.3:
+            in_batches.apply(rng.sample(facts, min(len(facts), size)))
+        mixed = mixed[size:]
+    assert sorted(all_views(one_by_one), key=lambda v: v.id) == sorted(all_views(in_batches), key=lambda v: v.id)
+    for node, _ in facts:
+        one, other = one_by_one.index.get(node), in_batches.index.get(node)
+        assert one is not None
+        assert other is not None
+        assert (one.parent, one.name, one.live) == (other.parent, other.name, other.live)
+        assert not one.live or one.shown == other.shown
+        assert {head.id for head in one.heads} == {head.id for head in other.heads}

@@ -10,7 +10,7 @@ import pytest
 from pycrdt import Doc, Map
 
 from shoal.crdt.authoring import Author, Lamport
-from shoal.crdt.document import Document, shard_of
+from shoal.crdt.document import Document, MemoryShards, shard_of
 from shoal.crdt.facts import MalformedFact, decode_fact, encode_fact
 from shoal.crdt.model import (
     MAX_LAMPORT,
@@ -43,7 +43,7 @@ def author() -> Author:
 
 def received(facts: list[tuple[NodeId, Fact]]) -> list[tuple[NodeId, Fact]]:
     """Return what another device's document takes of the facts."""
-    return Document(2, lambda shard: ()).apply(Document(1, lambda shard: ()).add(facts))
+    return Document(2, MemoryShards()).apply(Document(1, MemoryShards()).add(facts))
 
 
 def test_content_of_another_kind_than_the_node_counts_as_a_deletion(tree: Tree, author: Author) -> None:
@@ -73,7 +73,7 @@ def test_a_value_that_is_no_bytes_is_not_taken() -> None:
     node = NodeId(bytes(15) + b"n")
     doc: Doc[Any] = Doc()
     doc.get("facts", type=Map)[(node + bytes(12)).hex()] = 5
-    assert Document(2, lambda shard: ()).apply({shard_of(node): doc.get_update()}) == []
+    assert Document(2, MemoryShards()).apply({shard_of(node): doc.get_update()}) == []
 
 
 def test_a_clock_that_ran_to_its_end_stands_still_and_work_goes_on(tree: Tree) -> None:

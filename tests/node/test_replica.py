@@ -168,3 +168,29 @@ def test_each_edit_of_a_conflict_copy_replaces_the_one_before() -> None:
     assert edited.version in {view.version.id for view in one.children(ROOT)}
     one.commit([Edit(copy_view.id, link("settled"), edited.version)])
     assert len(one.children(ROOT)) == 2
+
+
+def test_a_store_of_an_older_version_goes_on() -> None:
+    store, peer = MemoryStore(), replica(2, MemoryStore())
+    first = replica(1, store)
+    (made,) = first.commit([Create(ROOT, "f", "file", link("1"))])
+    saved = copy.deepcopy(store)
+    (edited,) = first.commit([Edit(made.node, link("2"), made.version)])
+    exchange(first, peer)
+    first.commit([Edit(made.node, link("3"), edited.version)])
+    for key, _ in list(store.scan("meta", FOLDER)):  # which older ones did not write
+        if key[16:].startswith((b"shard", b"replaced")):
+            store.write([("meta", key, None)], sync=True)
+    for key, _ in list(store.scan("index", FOLDER + b"r")):
+        store.write([("index", key, None)], sync=True)
+    again = replica(1, store)
+    again.commit([Create(ROOT, "g", "file", link("4"))])
+    exchange(again, peer)
+    assert names(again) == names(peer) == {"f": "3", "g": "4"}
+    # Another copy of the home says anew what it knew: that is old news, and no conflict.
+    restored = replica(1, saved)
+    restored.begin_anew()
+    restored.commit([Create(ROOT, "h", "file", link("5"))])
+    exchange(restored, peer)
+    exchange(again, peer, restored)
+    assert names(again) == names(peer) == names(restored) == {"f": "3", "g": "4", "h": "5"}

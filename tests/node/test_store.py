@@ -123,3 +123,15 @@ def test_a_check_finds_damage_that_opening_does_not(tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged):
         Scrub(store).begin(60)
     store.close()
+
+
+def test_a_scan_can_begin_inside_its_prefix(store: Store) -> None:
+    store.write([("doc", k, k) for k in (b"a9", b"b1", b"b3", b"b5", b"c")], sync=False)
+    assert [key for key, _ in store.scan("doc", b"b", b"2")] == [b"b3", b"b5"]
+    staging = Staging(store)
+    staging.put("doc", b"b4", b"new")
+    staging.put("doc", b"b0", b"new")
+    staging.delete("doc", b"b5")
+    assert [key for key, _ in staging.scan("doc", b"b", b"2")] == [b"b3", b"b4"]
+    staging.put("doc", b"b2", b"new")
+    assert [key for key, _ in staging.scan("doc", b"b", b"2")] == [b"b2", b"b3", b"b4"]

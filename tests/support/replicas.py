@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from shoal.crdt.authoring import Author, Lamport
-from shoal.crdt.document import Document
+from shoal.crdt.document import Document, MemoryShards
 from shoal.crdt.model import ROOT, DeviceId, DirContent, Fact, FactId, FileContent, NodeId, NodeView
 from shoal.crdt.tree import Tree
 from shoal.crdt.tree_index import MemoryIndex
@@ -19,7 +19,7 @@ class Replica:
     def __init__(self, number: int, rng: random.Random) -> None:
         self.number = number
         self.rng = rng
-        self.document = Document(1000 + number, lambda shard: ())
+        self.document = Document(1000 + number, MemoryShards())
         self.tree = Tree(MemoryIndex())
         self.lamport = Lamport()
         self.now_ms = 0

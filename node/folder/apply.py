@@ -20,6 +20,7 @@ from shoal.node.folder.deletion import survivals
 from shoal.node.folder.disk import Disk, is_same
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import PARKED, PARKING, LocalIndex, LocalNode
+from shoal.node.folder.one_way import OneWay
 from shoal.node.folder.placing import Placer
 from shoal.node.folder.planner import (
     MakeFolder,
@@ -70,17 +71,16 @@ class Applier:
         problems: Problems,
         document: SelectedDocument,
         made_folder: Callable[[NodeId], None],
-        may_tell: Callable[[], bool],
+        one_way: OneWay,
     ) -> None:
-        """`made_folder`: told of each folder that was made here, before that is committed; `may_tell`: whether this
-        device has a say in the document."""
+        """`made_folder`: told of each folder that was made here, before that is committed."""
         self._disk = disk
         self._root = root
         self._index = index
         self._replica = replica
         self._document = document
         self._made_folder = made_folder
-        self._may_tell = may_tell
+        self._one_way = one_way
         self._placer = placer
         self._rules = rules
         self._problems = problems
@@ -115,7 +115,7 @@ class Applier:
 
     def _keep_moved(self, records: Iterable[LocalNode]) -> bool:
         """Say of what was deleted by who did not know where it is by now that it stays; return whether any does."""
-        edits = list(survivals(self._replica, records)) if self._may_tell() else []
+        edits = list(survivals(self._replica, records)) if self._one_way.has_a_say else []
 
         def note(done: Sequence[Committed]) -> None:
             for edit, committed in zip(edits, done, strict=True):

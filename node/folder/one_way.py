@@ -59,6 +59,11 @@ class OneWay:
         self.aside: dict[NodeId, int] = {}
         self._blocked: set[NodeId] = set()
 
+    @property
+    def has_a_say(self) -> bool:
+        """Whether this device settles what others leave open: merges, twins, deletions that do not hold."""
+        return self.mode == "both"
+
     def set_mode(self, mode: Mode) -> None:
         """Go another way from now on; durable when this returns."""
         self._replica.staging.put("meta", self._key, mode.encode())

@@ -128,8 +128,8 @@ async def test_more_deletions_than_the_kernel_tells_of_are_carried_out(pair: tup
     async with running(one, other):
         await settle(one, other)
         shutil.rmtree(one.root / "many")
-        one.engine._saw({f"many/f{number}" for number in range(150)})  # and no more: its queue was full
-        one.engine._lost_track()
+        one.engine.looking.saw({f"many/f{number}" for number in range(150)})  # and no more: its queue was full
+        one.engine.looking.lost_track()
         await trio.sleep(0.6)
         await settle(one, other)
         assert one.engine.state().held == 0
@@ -144,7 +144,7 @@ async def test_many_deletions_that_were_seen_are_carried_out_by_a_scan_too(pair:
         for number in range(290):
             (one.root / f"f{number}").unlink()
         (one.root / ".shoalignore").write_text("*.log")  # the rules changed: all is looked at
-        one.engine._saw({f"f{number}" for number in range(290)})
+        one.engine.looking.saw({f"f{number}" for number in range(290)})
         await one.engine.scan()
         await trio.sleep(0.6)
         await settle(one, other)
@@ -185,7 +185,7 @@ async def test_a_mass_disappearance_met_by_chance_is_held_too(pair: tuple[Device
 async def test_held_files_that_come_back_are_not_deleted_and_the_rest_stays_held(
     pair: tuple[Device, Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.node.folder.engine.COME_BACK", 0.1)
+    monkeypatch.setattr("shoal.node.folder.looking.COME_BACK", 0.1)
     one, other = pair
     fill(one.root)
     async with running(one, other):

@@ -39,7 +39,7 @@ async def test_what_a_link_points_at_is_not_synced(pair: tuple[Device, Device], 
     async with running(one, other):
         await settle(one, other)
         (outside / "secret").write_text("secret")
-        one.engine._saw({"link/secret"})
+        one.engine.looking.saw({"link/secret"})
         await trio.sleep(0.3)
         await settle(one, other)
     assert one.engine.index.find("link/secret") is None
@@ -62,7 +62,7 @@ async def test_what_cannot_be_looked_at_is_not_taken_for_deleted(
             return real(self, path)
 
         monkeypatch.setattr(Linux, "lstat", lstat)
-        one.engine._saw({"d/f"})
+        one.engine.looking.saw({"d/f"})
         await trio.sleep(0.5)
         assert one.engine.state().problems[0].path == "d/f"
         await settle(one, other)

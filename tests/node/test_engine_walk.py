@@ -9,14 +9,14 @@ import pytest
 import trio
 from engines import Device, join, listing, running, settle
 
-from shoal.node.folder import engine
+from shoal.node.folder import looking
 
 
 @pytest.fixture
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "FIRST_PIECE", 0.0)
-    monkeypatch.setattr(engine, "PIECE", 0.0)
-    monkeypatch.setattr(engine, "WALK_FILES", 10)
+    monkeypatch.setattr(looking, "FIRST_PIECE", 0.0)
+    monkeypatch.setattr(looking, "PIECE", 0.0)
+    monkeypatch.setattr(looking, "WALK_FILES", 10)
 
 
 def fill(root: Path) -> None:

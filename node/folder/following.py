@@ -1,0 +1,250 @@
+"""From document to disk: nodes whose view changed are planned and carried out; texts are merged before that.
+
+Placing waits for peers and for the disk, and runs beside, a few groups at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from shoal.crdt.model import FileContent, NodeId, NodeView
+from shoal.node.folder.apply import Applier, Steps
+from shoal.node.folder.choosing import Chooser
+from shoal.node.folder.leave import Leaver
+from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.looking import Looking
+from shoal.node.folder.merging import Merger, Outcome
+from shoal.node.folder.one_way import OneWay
+from shoal.node.folder.patience import Patience
+from shoal.node.folder.placing import Placer
+from shoal.node.folder.problems import Problems
+from shoal.node.folder.pulse import Pulse
+from shoal.node.folder.selection import SelectedDocument, Selection
+from shoal.node.replica import Replica
+from shoal.transfer.chunking import FileChanged
+
+GROUP_FILES = 500
+GROUP_BYTES = 16 * 1024 * 1024
+GROUPS = 3  # placed side by side
+
+
+class Following:
+    """The document-to-disk half of one folder. `busy`: nodes that are being placed or merged."""
+
+    def __init__(
+        self,
+        index: LocalIndex,
+        replica: Replica,
+        document: SelectedDocument,
+        applier: Applier,
+        placer: Placer,
+        merger: Merger,
+        chooser: Chooser,
+        leaver: Leaver,
+        selection: Selection,
+        one_way: OneWay,
+        looking: Looking,
+        problems: Problems,
+        busy: set[NodeId],
+        pulse: Pulse,
+    ) -> None:
+        self._index = index
+        self._replica = replica
+        self._document = document
+        self._applier = applier
+        self._placer = placer
+        self._merger = merger
+        self._chooser = chooser
+        self._leaver = leaver
+        self._selection = selection
+        self._one_way = one_way
+        self._looking = looking
+        self._problems = problems
+        self._pulse = pulse
+        self.busy = busy
+        self.patience = Patience()
+        self._told = set(replica.conflicted)  # the conflicts that people were told of
+        self._placing: dict[trio.CancelScope, list[NodeId]] = {}
+        self._busy_bytes = 0
+        self._groups = 0
+
+    # -- asked by others ---------------------------------------------------------------------------------------------
+
+    @property
+    def open_count(self) -> int:
+        """How many nodes have yet to come to this disk, or to go from it."""
+        return self._replica.dirty.count - len(self._one_way.aside)
+
+    @property
+    def open_bytes(self) -> int:
+        """How many bytes of them there are."""
+        marked = self._replica.dirty.bytes - self._one_way.aside_bytes
+        return max(0, marked - self._busy_bytes + self._placer.wanted_bytes)
+
+    def begin(self) -> None:
+        """The folder starts: nothing is under way."""
+        self.busy.clear()
+        self._busy_bytes = self._groups = 0
+
+    def drop_unwanted(self) -> None:
+        """End the placing of what is left out by now."""
+        for scope, nodes in self._placing.items():
+            if not all(map(self._selection.wants, nodes)):
+                scope.cancel()
+
+    async def restore(self, node: NodeId) -> bool:
+        """Put a file's right bytes in the place of damaged ones, which are kept; return whether that could be done."""
+        view, record = self._replica.view(node), self._index.get(node)
+        if view is None or record is None or self.busy & {node, view.copy_of or node}:
+            return False
+        await self._place_group([view], *self._claim([view]))
+        now = self._index.get(node)
+        return now is not None and now.signature != record.signature
+
+    # -- asked by the loop -------------------------------------------------------------------------------------------
+
+    async def follow(self, nursery: trio.Nursery) -> bool:
+        """Do for marked nodes what can be done at once, and start the rest; return whether there were any."""
+        self._selection.document_changed()
+        if self._selection.wishes:
+            self._chooser.resolve_wishes()
+        skip = self.busy | self.patience.resting(trio.current_time())
+        room = (GROUPS - self._groups) * GROUP_FILES
+        skip |= self._looking.held.nodes | self._one_way.aside.keys()
+        marked = self._replica.dirty.first(room, skip) if room else []
+        nodes = self._one_way.apply_to(marked, self._document, self.busy)
+        if len(nodes) < len(marked):
+            self._pulse.on_progress()
+            self._pulse.wake()  # there may be more than were looked at
+        if not nodes:
+            return False
+        self._pulse.set("syncing")
+        if self._one_way.has_a_say:
+            for node in nodes:
+                self._merger.fold_twin(node)
+            merging = [node for node in nodes if self._merger.wants(node)]
+            for node in merging:
+                self.busy.add(node)
+                nursery.start_soon(self._merge, node)
+            nodes = [node for node in nodes if node not in self.busy]
+        if self._chooser.follow(nodes):
+            self._leaver.look_again()
+        steps = await self._applier.apply(nodes, self.busy)
+        self._finish_round(steps)
+        self._start_placing(steps.place, nursery)
+        self._pulse.on_progress()
+        return True
+
+    async def leave(self, nursery: trio.Nursery) -> bool:
+        """Take from the disk what is left out and safe elsewhere; return whether anything went."""
+        self._leaver.start(nursery, self._pulse.wake, trio.current_time())
+        look = await self._leaver.carry_out()
+        self._looking.look_at(look or ())
+        if look is not None:
+            self._pulse.on_progress()
+        return bool(look)
+
+    async def _merge(self, node: NodeId) -> None:
+        outcome: Outcome = "left"
+        try:
+            outcome = await self._merger.settle(node)
+        except (OSError, FileChanged) as error:  # a full disk, most often: it stays a conflict
+            self._problems.report(self._shown_path(node), error, node)
+        finally:
+            self.busy.discard(node)
+            self._pulse.wake()
+        self._tell_of_conflict(node, outcome)
+
+    def _tell_of_conflict(self, node: NodeId, outcome: Outcome) -> None:
+        self._told &= self._replica.conflicted
+        if outcome == "merged":
+            self._pulse.on_event("merged", f"{self._shown_path(node)}: what two devices changed was merged")
+        if outcome == "left" and node in self._replica.conflicted - self._told:
+            self._told.add(node)
+            self._pulse.on_event(
+                "conflict", f"{self._shown_path(node)} was changed on two devices at once: shoal conflicts"
+            )
+
+    def _shown_path(self, node: NodeId) -> str:
+        view = self._replica.view(node)
+        return (view and self._applier.place(view)) or (view.name if view is not None else node.hex())
+
+    def _finish_round(self, steps: Steps) -> None:
+        self._replica.clean(steps.done)
+        for node in steps.done:
+            self._problems.settled(node)
+            self.patience.succeeded(node)
+        self._looking.look_at(steps.look)
+        self._looking.was_moved(steps.moved)
+        now = trio.current_time()
+        for node in steps.stuck:
+            self.patience.failed(node, now, soon=bool(steps.look))
+        for node in steps.waiting:
+            self.patience.waits(node, now)
+        if steps.done:
+            self.patience.moved(now)
+
+    def _start_placing(self, views: Sequence[NodeView], nursery: trio.Nursery) -> None:
+        group: list[NodeView] = []
+        size = 0
+        for view in dict.fromkeys(views):
+            if self._groups >= GROUPS:
+                return  # the rest stays dirty
+            group.append(view)
+            size += view.version.content.size if isinstance(view.version.content, FileContent) else 0
+            if len(group) == GROUP_FILES or size >= GROUP_BYTES:
+                self._start_group(group, nursery)
+                group, size = [], 0
+        if group and self._groups < GROUPS:
+            self._start_group(group, nursery)
+
+    def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._place_group, list(group), *self._claim(group))
+
+    def _claim(self, group: Sequence[NodeView]) -> tuple[set[NodeId], int]:
+        self._groups += 1
+        owners = {view.copy_of or view.id for view in group}
+        self.busy |= owners | {view.id for view in group}
+        size = sum(view.version.content.size for view in group if isinstance(view.version.content, FileContent))
+        self._busy_bytes += size
+        return owners, size
+
+    async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
+        scope = trio.CancelScope()
+        self._placing[scope] = [view.id for view in group]
+        try:
+            with scope:
+                outcome = await self._placer.place(group)
+        finally:
+            del self._placing[scope]
+            self._groups -= 1
+            self._busy_bytes -= size
+            self.busy -= owners | {view.id for view in group}
+            self._pulse.wake()
+        if not all(self._selection.wants(view.id) for view in group):
+            self._leaver.look_again()
+        if scope.cancelled_caught:  # part of it is left out since; what came of the rest is of use
+            self._placer.partial |= {self._placer.temporary(view) for view in group}
+            return
+        self._looking.look_at(outcome.look)
+        placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}
+        for view in group:
+            if view.id not in placed:
+                soon = view.id not in lacking
+                self.patience.failed(view.copy_of or view.id, trio.current_time(), soon=soon)
+        self._replica.clean(view.id for view in group if view.id in placed and self._stands(view))
+        for view in group:
+            if view.id in placed:
+                self._problems.settled(view.copy_of or view.id)
+                self.patience.succeeded(view.copy_of or view.id)
+        if outcome.placed:
+            self.patience.moved(trio.current_time())
+            self._pulse.on_event("placed", f"{len(outcome.placed)} files")
+        self._pulse.on_progress()
+
+    def _stands(self, view: NodeView) -> bool:
+        """Return whether the document still says what was placed, and nothing more, and no copy is left of before."""
+        settled = view.copy_of is None and not view.conflicts and not self._index.copies(view.id)
+        return settled and self._replica.view(view.id) == view

@@ -2,6 +2,7 @@
 
 python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
+python -m bench versions --mib 1024 --versions 100 [--base DIR]
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import scale, twins
+from bench import scale, twins, versions
 from bench.shoal_pair import ShoalPair
 from bench.syncthing_pair import SyncthingPair
 from bench.workloads import GIB, Pair, Scale, run_all
@@ -27,7 +28,7 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": Syn
 
 def main() -> int:
     """Run, print rows, and the medians."""
-    if sys.argv[1:2] in (["scale"], ["twins"]):
+    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -58,14 +59,18 @@ def _alone(what: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"bench {what}")
     parser.add_argument("--files", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--alone", action="store_true", help="scale: without a second device")
+    parser.add_argument("--mib", type=int, default=1024, help="versions: the file's size")
+    parser.add_argument("--versions", type=int, default=100, help="versions: how many")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
     options = parser.parse_args(arguments)
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
     try:
         if what == "scale":
             scale.run(base, options.files, alone=options.alone)
-        else:
+        elif what == "twins":
             twins.run(base, options.files[-1])
+        else:
+            versions.run(base, options.mib, options.versions)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return 0

@@ -2,7 +2,9 @@
 
     version  = [0, id, [replaced ids], lamport, device, time_ms, content]
     location = [1, id, [replaced ids], lamport, device, time_ms, parent, name, kind]    kind: 0 file, 1 dir
-    content  = null (deleted) | [0, size, mode, mtime_ns, chunks] | [1, target, mtime_ns] | [2, mode]
+    content  = null (deleted) | [0, size, mode, mtime_ns, chunks] | [0, size, mode, mtime_ns, chunks, attributes]
+               | [1, target, mtime_ns] | [2, mode]
+    attributes = [[name, value], ...], at least one, by name; names begin with "user."
 
 Names and link targets are byte strings: the file system's own bytes, which need not be UTF-8.
 """
@@ -16,8 +18,10 @@ import cbor2
 from shoal.crdt import codec
 from shoal.crdt.model import (
     CHUNK_REF_SIZE,
+    MAX_ATTRIBUTES,
     MAX_LAMPORT,
     PERMISSIONS,
+    Attributes,
     Content,
     DeviceId,
     DirContent,
@@ -37,6 +41,7 @@ QUICK = 4096  # bytes
 RECENT = 4000  # facts whose bytes are kept: a new one is written to the document, and then to the tree's record
 MAX_FACT = 64 * 1024 * 1024
 MAX_NAME = 255
+USER = b"user."  # what the names of extended attributes begin with that are synced
 MAX_TARGET = 4096
 KINDS: tuple[Kind, ...] = ("file", "dir")
 
@@ -115,7 +120,9 @@ def content_fields(content: Content | None) -> list[Any] | None:
     match content:
         case None:
             return None
-        case FileContent(size, mode, mtime_ns, chunks):
+        case FileContent(size, mode, mtime_ns, chunks, attributes):
+            if attributes:
+                return [0, size, mode, mtime_ns, chunks, [list(attribute) for attribute in attributes]]
             return [0, size, mode, mtime_ns, chunks]
         case LinkContent(target, mtime_ns):
             return [1, _raw(target), mtime_ns]
@@ -128,8 +135,11 @@ def read_content(fields: Any) -> Content | None:
     match fields:
         case None:
             return None
-        case [0, size, mode, mtime_ns, bytes(chunks)]:
-            found = FileContent(_number(size), _number(mode) & PERMISSIONS, _time(mtime_ns), chunks)
+        case [0, size, mode, mtime_ns, bytes(chunks), *more]:
+            attributes = _attributes(more[0]) if len(more) == 1 else ()
+            if len(more) > 1:
+                raise MalformedFact("too much is said of a file")
+            found = FileContent(_number(size), _number(mode) & PERMISSIONS, _time(mtime_ns), chunks, attributes)
             if len(chunks) % CHUNK_REF_SIZE or sum(length for _, length in found.refs()) != size:
                 raise MalformedFact("the chunks do not add up to the size")
             return found
@@ -138,6 +148,27 @@ def read_content(fields: Any) -> Content | None:
         case [2, mode]:
             return DirContent(_number(mode) & PERMISSIONS)
     raise MalformedFact("unknown kind of content")
+
+
+def _attributes(value: Any) -> Attributes:
+    if not isinstance(value, list) or not value:
+        raise MalformedFact("unfit attributes")
+    found = []
+    for each in value:
+        if not isinstance(each, list) or len(each) != 2 or not all(isinstance(part, bytes) for part in each):
+            raise MalformedFact("unfit attributes")
+        found.append((each[0], each[1]))
+    if not fit_attributes(tuple(found)):
+        raise MalformedFact("unfit attributes")
+    return tuple(found)
+
+
+def fit_attributes(attributes: Attributes) -> bool:
+    """Return whether a file may have these, and be synced with them."""
+    names = [name for name, _ in attributes]
+    right = all(name.startswith(USER) and len(name) <= MAX_NAME and b"\0" not in name for name in names)
+    size = sum(len(name) + len(value) for name, value in attributes)
+    return right and names == sorted(set(names)) and size <= MAX_ATTRIBUTES
 
 
 def _raw(text: str) -> bytes:

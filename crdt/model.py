@@ -27,6 +27,12 @@ PERMISSIONS = 0o777  # of a mode; setuid, setgid and sticky bits are each device
 Kind = Literal["file", "dir"]  # a symbolic link is a "file" node whose content is a LinkContent
 
 
+Attributes = tuple[tuple[bytes, bytes], ...]
+"""Extended attributes, names (`user.*`) and values, by name."""
+
+MAX_ATTRIBUTES = 2048  # bytes of all names and values of a file: what any disk holds that holds any
+
+
 @dataclass(frozen=True, slots=True)
 class FileContent:
     """A regular file. `chunks` packs, in file order, 36 bytes a chunk: id (32) and length (4, big-endian)."""
@@ -35,6 +41,7 @@ class FileContent:
     mode: int  # st_mode & PERMISSIONS
     mtime_ns: int
     chunks: bytes
+    attributes: Attributes = ()
 
     def refs(self) -> Iterator[tuple[ChunkId, int]]:
         """Yield (chunk id, length in bytes) in file order."""

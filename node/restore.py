@@ -190,7 +190,7 @@ class Restorer:
             for inside, content in contents:
                 path = os.path.join(target, inside) if inside else target
                 if isinstance(content, DirContent):
-                    await trio.to_thread.run_sync(disk.make_folder, path, content.mode | 0o700)
+                    await trio.to_thread.run_sync(disk.make_folder, path, DirContent(content.mode | 0o700))
                 elif isinstance(content, FileContent) and any(chunk in gone for chunk, _ in content.refs()):
                     lacking.append(inside or target)
                     continue

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import conflicts, one_way, selective, versions, views
+from shoal.node.api import conflicts, metadata, one_way, selective, versions, views
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
@@ -172,6 +172,7 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
         return StreamingResponse(stream(), media_type="text/event-stream")
 
     versions.add_routes(app, node)
+    metadata.add_routes(app, node)
     selective.add_routes(app, node)
     one_way.add_routes(app, node)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import conflicts, history, one_way, selective
+from shoal.node.cli import conflicts, history, metadata, one_way, selective
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
 from shoal.node.cli.show import printable, show_event, show_folders, show_peers, show_status, size
@@ -35,6 +35,7 @@ history.add_commands(app, folder_app)
 conflicts.add_commands(app)
 selective.add_commands(app, folder_app)
 one_way.add_commands(folder_app)
+metadata.add_commands(folder_app)
 
 
 @app.callback()

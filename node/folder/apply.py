@@ -184,7 +184,7 @@ class Applier:
         assert isinstance(content, DirContent)
         try:
             with self._disk.writable(os.path.dirname(full)):
-                signature = self._disk.make_folder(full, content.mode)
+                signature = self._disk.make_folder(full, content)
         except FileExistsError:
             steps.look.append(path)  # something that nobody has seen yet
             return False

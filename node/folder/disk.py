@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os.path import dirname, join
 
-from shoal.crdt.model import PERMISSIONS, Content, DirContent, FileContent, LinkContent
+from shoal.crdt.model import PERMISSIONS, Content, DirContent, FileContent, FolderId, LinkContent
 from shoal.node.folder.filesystem import FileSystem
+from shoal.node.folder.metadata import Metadata
 from shoal.node.folder.signature import Signature
+from shoal.node.store import MemoryStore, Staging
 from shoal.transfer.chunking import FileChanged, chunk_file
 
 BLOCK = 4096  # bytes of a file that a hole has at the least
@@ -58,8 +60,10 @@ def is_same(found: Signature | None, expected: Signature) -> bool:
 class Disk:
     """A file system, as the engine uses it."""
 
-    def __init__(self, fs: FileSystem) -> None:
+    def __init__(self, fs: FileSystem, metadata: Metadata | None = None) -> None:
+        """`metadata`: what of it is kept here; all by default."""
         self.fs = fs
+        self.metadata = metadata or Metadata(Staging(MemoryStore()), FolderId(bytes(16)))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -90,12 +94,13 @@ class Disk:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def read_content(self, path: str, key: bytes, expected: Signature) -> Content:
-        """Read what is at `path` as content. Raises FileChanged when it is not what was `expected`, OSError."""
+    def read_content(self, path: str, key: bytes, expected: Signature, base: Content | None = None) -> Content:
+        """Read what is at `path` as content; `base`: the version that was there before, for what this device has no say
+        in. Raises FileChanged when it is not what was `expected`, OSError."""
         mode = expected.mode & PERMISSIONS
         match kind_of(expected):
             case "dir":
-                return DirContent(mode)
+                return self.metadata.seen(DirContent(mode), None, base)
             case "link":
                 return LinkContent(self.fs.readlink(path), expected.mtime_ns)
             case "file":
@@ -103,7 +108,8 @@ class Disk:
                 try:
                     if file.stat() != expected:
                         raise FileChanged("it changed since it was listed")
-                    return FileContent(expected.size, mode, expected.mtime_ns, chunk_file(file, key))
+                    content = FileContent(expected.size, mode, expected.mtime_ns, chunk_file(file, key))
+                    return self.metadata.seen(content, file.attributes(), base)
                 finally:
                     file.close()
         raise FileChanged("it became something that cannot be synced")
@@ -174,7 +180,9 @@ class Disk:
         file = self.fs.open(path, "write")
         try:
             file.truncate(content.size)
-            file.chmod(content.mode)
+            if (attributes := self.metadata.attributes_here(content)) is not None:
+                file.set_attributes(attributes)
+            file.chmod(self.metadata.mode_here(content))
             file.set_time(content.mtime_ns)
         finally:
             file.close()
@@ -238,12 +246,12 @@ class Disk:
                     folder.chmod(mode)
                 folder.close()
 
-    def make_folder(self, path: str, mode: int) -> Signature:
+    def make_folder(self, path: str, content: DirContent) -> Signature:
         """Make a folder; a setgid bit that it inherits stays. Raises OSError."""
         self.fs.mkdir(path)
         folder = self.fs.open(path, "look")
         try:
-            folder.chmod(_special(folder.stat()) | mode)
+            folder.chmod(_special(folder.stat()) | self.metadata.mode_here(content))
             return folder.stat()
         finally:
             folder.close()
@@ -261,8 +269,10 @@ class Disk:
             found = file.stat()
             if not is_same(found, expected):
                 return False
-            file.chmod(_special(found) | content.mode)
+            file.chmod(_special(found) | self.metadata.mode_here(content))
             if isinstance(content, FileContent):
+                if (attributes := self.metadata.attributes_here(content)) is not None:
+                    file.set_attributes(attributes)
                 file.set_time(content.mtime_ns)
         finally:
             file.close()

@@ -32,6 +32,7 @@ from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.looking import Looking
 from shoal.node.folder.marker import has_marker, make_places, tidy
 from shoal.node.folder.merging import Merger
+from shoal.node.folder.metadata import Metadata
 from shoal.node.folder.one_way import Mode, OneWay, versions_of
 from shoal.node.folder.override import override
 from shoal.node.folder.patience import RETRY
@@ -85,7 +86,8 @@ class FolderEngine:
         turns: DiskTurns | None = None,
         watch: Watch = watch,
     ) -> None:
-        self._disk = Disk(fs or Linux())
+        self.metadata = Metadata(replica.staging, replica.folder)
+        self._disk = Disk(fs or Linux(), self.metadata)
         self._now_ms = now_ms
         self.root = self._disk.fs.real_path(root)
         self.replica = replica

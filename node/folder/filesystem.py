@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from shoal.crdt.model import Attributes
 from shoal.node.folder.signature import Signature
 
 How = Literal["read", "write", "look", "folder"]
@@ -52,6 +53,14 @@ class OpenFile(Protocol):
 
     def set_time(self, mtime_ns: int) -> None:
         """Set when it was changed."""
+        ...
+
+    def attributes(self) -> Attributes | None:
+        """Return the extended attributes of users; None where the file system has none, or they are too many."""
+        ...
+
+    def set_attributes(self, wanted: Attributes) -> None:
+        """Have it have exactly these extended attributes of users, as far as the file system has any."""
         ...
 
     def sync(self) -> None:

@@ -7,6 +7,8 @@ import errno
 import os
 import shutil
 
+from shoal.crdt.facts import USER, fit_attributes
+from shoal.crdt.model import Attributes
 from shoal.node.folder.filesystem import How
 from shoal.node.folder.signature import Signature
 
@@ -63,6 +65,25 @@ class LinuxFile:
 
     def set_time(self, mtime_ns: int) -> None:
         os.utime(self.target, ns=(mtime_ns, mtime_ns))
+
+    def attributes(self) -> Attributes | None:
+        try:
+            names = sorted(name for name in map(os.fsencode, os.listxattr(self.target)) if name.startswith(USER))
+            found = tuple((name, os.getxattr(self.target, name)) for name in names)
+        except OSError:
+            return None
+        return found if fit_attributes(found) else None
+
+    def set_attributes(self, wanted: Attributes) -> None:
+        try:
+            there = {name for name in map(os.fsencode, os.listxattr(self.target)) if name.startswith(USER)}
+            for name in there - {name for name, _ in wanted}:
+                os.removexattr(self.target, name)
+            for name, value in wanted:
+                os.setxattr(self.target, name, value)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+                raise
 
     def sync(self) -> None:
         os.fsync(self.fd)

@@ -96,7 +96,7 @@ class Recorder:
             size = 0
             while at < len(pending) and len(group) < GROUP_FILES and size < GROUP_BYTES:
                 group.append(pending[at])
-                size += _size(pending[at][1])
+                size += _size((pending[at][1], None))
                 at += 1
             busy |= await self._commit_group(group)
         if not more:
@@ -121,7 +121,7 @@ class Recorder:
         doubtful = alike(by_inode)
         fresh, lost = of_a_size([seen for seen in new if seen.path not in by_inode], gone)
         fresh += [seen for seen in new if seen.path in doubtful]
-        results = await self._turns.run(self._read_all, fresh, _size)
+        results = await self._turns.run(self._read_all, [(seen, None) for seen in fresh], _size)
         read: list[tuple[Seen, FileContent]] = []
         for seen, content in zip(fresh, results, strict=True):
             record = by_inode.get(seen.path)
@@ -296,7 +296,7 @@ class Recorder:
         busy = {seen.path: wait for _, seen in found if (wait := self._freshness.wait(seen))}
         group = [(node, seen) for node, seen in found if seen.path not in busy]
         read: list[tuple[NodeId | None, Seen, Content]] = []
-        results = await self._turns.run(self._read_all, [seen for _, seen in group], _size)
+        results = await self._turns.run(self._read_all, [(seen, self._base(node)) for node, seen in group], _size)
         for (node, seen), content in zip(group, results, strict=True):
             if isinstance(content, FileChanged):
                 busy[seen.path] = LOOK_AGAIN
@@ -312,13 +312,17 @@ class Recorder:
         self._note(read, tell=tell)
         return busy
 
-    def _read_all(self, group: Sequence[Seen]) -> list[Content | FileChanged | OSError]:
+    def _base(self, node: NodeId | None) -> Content | None:
+        record = self._index.get(node) if node is not None else None
+        return record.content if record is not None else None
+
+    def _read_all(self, group: Sequence[tuple[Seen, Content | None]]) -> list[Content | FileChanged | OSError]:
         results: list[Content | FileChanged | OSError] = []
-        for seen in group:
+        for seen, base in group:
             assert seen.signature is not None
+            path, key = self._absolute(seen.path), self._replica.content_key
             try:
-                content = self._disk.read_content(self._absolute(seen.path), self._replica.content_key, seen.signature)
-                results.append(content)
+                results.append(self._disk.read_content(path, key, seen.signature, base))
             except (FileChanged, OSError) as error:
                 results.append(error)
         return results
@@ -468,5 +472,6 @@ def _blank(seen: Seen, kind: Kind, content: Content) -> LocalNode:
     return LocalNode(ROOT, ROOT, seen.name, kind, None, content, seen.signature)
 
 
-def _size(seen: Seen) -> int:
-    return seen.signature.size if seen.signature is not None and kind_of(seen.signature) == "file" else 0
+def _size(work: tuple[Seen, Content | None]) -> int:
+    signature = work[0].signature
+    return signature.size if signature is not None and kind_of(signature) == "file" else 0

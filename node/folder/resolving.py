@@ -89,8 +89,10 @@ class Resolver:
             stashed = await self._turns.apart(self._stash.keep_file, node, path)
             self._check_still(view)
             was = view.version.content
-            mode = was.mode if isinstance(was, FileContent) else found.mode & PERMISSIONS
-            self._commit(view, [], replace(stashed.content, mode=mode), stashed)
+            content = replace(stashed.content, mode=found.mode & PERMISSIONS)
+            if isinstance(was, FileContent):
+                content = replace(content, mode=was.mode, attributes=was.attributes)
+            self._commit(view, [], content, stashed)
 
     async def keep_both(self, node: NodeId, name_of: Callable[[NodeView, set[str]], str]) -> list[str]:
         """Have every copy be a file of its own; return their names. `name_of`: a name for a copy that is not among

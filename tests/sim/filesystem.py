@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shoal.crdt.model import Attributes
 from shoal.node.folder.filesystem import How
 from shoal.node.folder.signature import Signature
 
@@ -419,6 +420,12 @@ class SimFile:
 
     def set_time(self, mtime_ns: int) -> None:
         self._fs._set_time(self._inode, mtime_ns, self._path)
+
+    def attributes(self) -> Attributes | None:
+        return None
+
+    def set_attributes(self, wanted: Attributes) -> None:
+        pass
 
     def sync(self) -> None:
         self._fs.on_call("fsync", self._path)

@@ -53,6 +53,8 @@ def _options(cache: Cache) -> Options:
     options.set_db_write_buffer_size(24 * MIB)
     options.set_max_total_wal_size(64 * MIB)
     options.set_max_open_files(128)
+    # Marks come and go: a scan must not go over the places of very many that were.
+    options.add_compact_on_deletion_collector_factory(1000, 500, 0.5)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(MIB)
     # A torn tail after a power cut is expected and cut off; damage before it is an error, never skipped.

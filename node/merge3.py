@@ -10,10 +10,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import accumulate
 
 MAX_TEXT = 1 << 20  # bytes
 MAX_LINES = 30_000
-MAX_PAIRS = 1_000_000  # of equal lines: comparing costs about so many steps, several times over
+MAX_STEPS = 5_000_000  # of comparing one text with another: a second or two
 
 
 def is_text(data: bytes) -> bool:
@@ -74,7 +75,7 @@ def _matches(base: list[bytes], side: list[bytes]) -> dict[int, int] | None:
     Lines that each text has once are held against each other first (patience diff): what is between two of them is
     short, and braces and empty lines are not taken for those of other places."""
     found: dict[int, int] = {}
-    pairs = 0
+    steps = MAX_STEPS
     b = s = 0
     for next_b, next_s in [*_anchors(base, side), (len(base), len(side))]:
         left, right = base[b:next_b], side[s:next_s]
@@ -86,17 +87,39 @@ def _matches(base: list[bytes], side: list[bytes]) -> dict[int, int] | None:
             end += 1
         found.update((b + at, s + at) for at in range(start))
         inner_left, inner_right = left[start : len(left) - end], right[start : len(right) - end]
-        counts = Counter(inner_right)
-        pairs += sum(counts[line] for line in inner_left)
-        if pairs > MAX_PAIRS:
+        blocks, steps = _blocks(inner_left, inner_right, steps)
+        if blocks is None:
             return None
-        for block in SequenceMatcher(None, inner_left, inner_right, autojunk=False).get_matching_blocks():
-            found.update((b + start + block.a + at, s + start + block.b + at) for at in range(block.size))
+        for left_at, right_at, size in blocks:
+            found.update((b + start + left_at + at, s + start + right_at + at) for at in range(size))
         found.update((next_b - 1 - at, next_s - 1 - at) for at in range(end))
         if next_b < len(base):
             found[next_b] = next_s
         b, s = next_b + 1, next_s + 1
     return found
+
+
+def _blocks(left: list[bytes], right: list[bytes], steps: int) -> tuple[list[tuple[int, int, int]] | None, int]:
+    """Return where stretches of both are equal, as difflib finds them, and how many of the `steps` are left; None for
+    the stretches when they do not suffice: many short ones cost the square of their number, and more."""
+    counts = Counter(right)
+    costs = [0, *accumulate(1 + counts[line] for line in left)]  # of looking at the first lines of `left`
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    found: list[tuple[int, int, int]] = []
+    queue = [(0, len(left), 0, len(right))]
+    while queue:
+        left_low, left_high, right_low, right_high = queue.pop()
+        steps -= costs[left_high] - costs[left_low]
+        if steps < 0:
+            return None, 0
+        at, to, size = matcher.find_longest_match(left_low, left_high, right_low, right_high)
+        if size:
+            found.append((at, to, size))
+            if left_low < at and right_low < to:
+                queue.append((left_low, at, right_low, to))
+            if at + size < left_high and to + size < right_high:
+                queue.append((at + size, left_high, to + size, right_high))
+    return found, steps
 
 
 def _anchors(base: list[bytes], side: list[bytes]) -> list[tuple[int, int]]:

@@ -20,14 +20,15 @@ from os.path import dirname, join
 import cbor2
 import trio
 
-from shoal.crdt.model import CHUNK_REF_SIZE
+from shoal.crdt.model import CHUNK_REF_SIZE, FactId, FileContent, NodeId
 from shoal.node.folder.chunk_places import PACKED
-from shoal.node.folder.disk import Disk, kind_of
+from shoal.node.folder.disk import Disk, is_same, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import OBJECTS, VERSIONS, LocalIndex, object_path
 from shoal.node.folder.placing import Fetch, Landed
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.retention import Age, Kept, Policy, oldest_first, surplus
+from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import chunk_id
 
@@ -59,6 +60,7 @@ class Keeper:
         self._index = index
         self._places = index.places
         self._staging = replica.staging
+        self._replica = replica
         self._folder = replica.folder
         self._key = replica.content_key
         self._problems = problems
@@ -66,6 +68,7 @@ class Keeper:
         self._monotonic = monotonic
         self._unpacked: dict[str, bool] = {}  # names, and whether they are in `bytes`
         self._news = trio.Event()
+        self._alone = trio.Lock()  # what is gathered is no orphan, and no object is both written and removed
         self._age: Age | None = None
         self.bytes = 0  # that kept versions take
         self._looked = False
@@ -87,10 +90,12 @@ class Keeper:
     async def work(self) -> None:
         """Do what is to be done now."""
         if not self._looked:
-            await self._look()
+            async with self._alone:
+                await self._look()
         await self._pack_all()
         if self._monotonic() - self._dropped >= HOUR or self.bytes > self._space():
-            await self._drop_surplus()
+            async with self._alone:
+                await self._drop_surplus()
 
     # -- asked by others ---------------------------------------------------------------------------------------------
 
@@ -109,7 +114,11 @@ class Keeper:
 
     async def gather(self, name: str, chunks: bytes, read: Read, fetch: Fetch) -> list[bytes]:
         """Have all of these chunks, packed references, on this disk, kept under `name`; return those that nobody has.
-        `read`: returns chunks from this disk, verified. Raises OSError."""
+        `read`: returns chunks from this disk, verified. None of them goes until who waits is next. Raises OSError."""
+        async with self._alone:
+            return await self._gather(name, chunks, read, fetch)
+
+    async def _gather(self, name: str, chunks: bytes, read: Read, fetch: Fetch) -> list[bytes]:
         lacking: list[tuple[bytes, int]] = []
         wanted = dict(_refs(chunks))
         ids = list(wanted)
@@ -190,12 +199,10 @@ class Keeper:
                 self._problems.report(VERSIONS + name, error)
                 return False
         packed = name.removesuffix(PACKED)
-        if packed in there:  # a crash came before the file went that was packed
-            self._forget(packed)
-            self._unpacked.pop(packed, None)
-            with contextlib.suppress(OSError):
-                self._disk.fs.unlink(join(self._root, VERSIONS, packed))
-                del there[packed]
+        if packed in there:  # a crash came before the file went that was packed: it is looked at again, and goes then
+            chunks = self._places.chunks_of(name)
+            if chunks is not None and self._places.chunks_of(packed) is None:
+                self._places.keep_chunks(packed, chunks)
         return True
 
     def _is_orphan(self, name: str) -> bool:
@@ -232,16 +239,22 @@ class Keeper:
                 self.bytes += seen.size
             if chunks is not None and len(chunks) > CHUNK_REF_SIZE:
                 try:
-                    await self._pack(name, chunks, seen.size)
+                    async with self._alone:
+                        await self._pack(name, chunks, seen)
                 except OSError as error:
                     self._problems.report(VERSIONS + name, error)
 
-    async def _pack(self, name: str, chunks: bytes, size: int) -> None:
+    async def _pack(self, name: str, chunks: bytes, seen: Signature) -> None:
         """Make objects of a kept file's chunks. The file goes last, so that a crash at any line leaves one or both."""
-        missing = [place for place in _places(chunks) if not self._places.has_object(place[0])]
-        if not await self._turns.apart(self._split, name, missing):
+        path = join(self._root, VERSIONS, name)
+        places = list(_places(chunks))
+        if seen.size != sum(length for _, _, length in places):
+            return  # a program that had it open wrote to it: it stays as it is
+        packed = {chunk for chunk, _, _ in places if self._places.has_object(chunk)}
+        made = await self._turns.apart(self._split, name, places, packed, self._is_as_kept(name, seen))
+        if made is None:
             return  # its bytes are not what they were: it stays as it is
-        if self._disk.look_quietly(join(self._root, VERSIONS, name + PACKED)) is None:
+        if self._disk.look_quietly(path + PACKED) is None:
             await self._turns.apart(self._write_list, name + PACKED, chunks)
             self.bytes += len(chunks)
         since = self._staging.get("local", self._folder + b"v" + name.encode())
@@ -249,19 +262,47 @@ class Keeper:
         self._places.keep_chunks(name + PACKED, chunks)
         self._staging.put("local", self._folder + b"v" + (name + PACKED).encode(), since or cbor2.dumps([self._now()]))
         self._index.commit(sync=True)
-        self.bytes += sum({chunk: length for chunk, _, length in missing}.values())
+        self.bytes += made
         with contextlib.suppress(OSError):
-            self._disk.fs.unlink(join(self._root, VERSIONS, name))
-            self.bytes -= size
+            if is_same(self._disk.look(path), seen):
+                self._disk.fs.unlink(path)
+                self.bytes -= seen.size
+            else:  # a program that had it open wrote to it meanwhile: that is nowhere else
+                self._disk.fs.rename(path, f"{path}-{seen.inode}-{seen.ctime_ns}")
 
-    def _split(self, name: str, missing: list[tuple[bytes, int, int]]) -> bool:
-        for chunk, offset, size in missing:
+    def _is_as_kept(self, name: str, seen: Signature) -> bool:
+        """Return whether size and time are those of the version that the name says: what a program that had the file
+        open wrote to it since is nowhere else."""
+        node, _, rest = name.partition("-")
+        try:
+            ids = NodeId(bytes.fromhex(node)), FactId(bytes.fromhex(rest.partition("-")[0]))
+        except ValueError:
+            return False
+        version = self._replica.version(*ids)
+        content = version.content if version is not None else None
+        return isinstance(content, FileContent) and (content.size, content.mtime_ns) == (seen.size, seen.mtime_ns)
+
+    def _split(
+        self, name: str, places: Sequence[tuple[bytes, int, int]], packed: set[bytes], as_kept: bool
+    ) -> int | None:
+        """Write the chunks that are no objects yet, or whose object is gone; return how many bytes that were, None
+        where the file does not hold them. `packed`: those that should be there; `as_kept`: the file need not be read
+        as a whole."""
+        made = 0
+        for chunk, offset, size in places:
+            found = self._disk.look(join(self._root, object_path(chunk))) if chunk in packed else None
+            lacks = found is None or found.size != size
+            if not lacks and as_kept:
+                continue
             data = self._disk.read_piece(join(self._root, VERSIONS, name), offset, size)
             if data is None or chunk_id(self._key, data) != chunk:
-                return False
-            self._write_object(chunk, data)
+                return None
+            if lacks:
+                self._write_object(chunk, data)
+                packed.add(chunk)
+                made += size
         self._disk.fs.sync_all(join(self._root, OBJECTS))
-        return True
+        return made
 
     def _write_objects(self, chunks: Landed) -> None:
         for chunk, data in chunks:
@@ -301,15 +342,34 @@ class Keeper:
         self._staging.put("local", self._folder + b"a", cbor2.dumps(list(state)))
         self._index.commit()
         kept = [Kept(name, name[:32], since) for name, since in self._stamps()]
+        space = self._space()
+        if not surplus(kept, age, self.policy) and self.bytes <= space:
+            return
+        awaited = await self._awaited()
+        kept = [version for version in kept if not self._holds_any(version.name, awaited)]
         gone = set()
         for version in surplus(kept, age, self.policy):
             gone.add(version.name)
             await self._drop(version.name)
-        space = self._space()
         for version in oldest_first(version for version in kept if version.name not in gone):
             if self.bytes <= space:
                 break
             await self._drop(version.name)
+
+    async def _awaited(self) -> set[bytes]:
+        """Return the chunks kept here of contents that are to come to this disk yet: what is kept may be all there is
+        of a version that was restored, or of a conflict copy."""
+        found: set[bytes] = set()
+        for count, node in enumerate(self._replica.dirty.first(self._replica.dirty.count), 1):
+            for head in self._replica.heads(node):
+                if isinstance(head.content, FileContent):
+                    found.update(chunk for chunk, _ in head.content.refs() if next(self._places.kept(chunk), None))
+            if count % 500 == 0:
+                await trio.lowlevel.checkpoint()
+        return found
+
+    def _holds_any(self, name: str, chunks: set[bytes]) -> bool:
+        return bool(chunks) and any(chunk in chunks for chunk, _ in _refs(self._places.chunks_of(name) or b""))
 
     def _stamps(self) -> Iterator[tuple[str, float]]:
         for key, value in list(self._staging.scan("local", self._folder + b"v")):

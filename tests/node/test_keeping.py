@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
 
 import pytest
+import trio
+import trio.testing
 from tests.sim.device import InlineTurns, PowerCut, SimStore
 from tests.sim.filesystem import SimFileSystem
 
 from shoal.crdt.keys import DeviceKey
-from shoal.crdt.model import FileContent, FolderId
+from shoal.crdt.model import FileContent, FolderId, NodeId
+from shoal.node.changes import Create
 from shoal.node.folder.chunk_places import PACKED
 from shoal.node.folder.disk import Disk, kind_of
 from shoal.node.folder.keeping import Keeper
-from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.local import LocalIndex, object_path
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.reading import ChunkReader
@@ -196,3 +199,67 @@ async def test_a_power_cut_at_any_call_loses_no_version_that_is_to_stay(drop: bo
         assert all(name.endswith(PACKED) for name in names), (calls, names)
         if not died:
             return
+
+
+async def test_what_is_written_to_a_kept_file_through_an_open_descriptor_stays(shelf: Shelf) -> None:
+    shelf.keep(chunks(1, 2))
+    await shelf.work()
+    grown = shelf.keep(chunks(1, 2))  # each of its chunks is an object already
+    changed = shelf.keep(chunks(1, 2))
+    shelf.disk.write_piece(f"{ROOT}/.shoal/versions/{grown}", 2 * SIZE, b"the last line of a log")
+    shelf.disk.write_piece(f"{ROOT}/.shoal/versions/{changed}", 0, b"saved in place")
+    await shelf.work()
+    names = [name for name, _ in shelf.fs.scan(f"{ROOT}/.shoal/versions")]
+    assert grown in names
+    assert changed in names
+
+
+async def test_an_object_that_was_lost_is_written_anew_from_the_next_version_that_has_it(shelf: Shelf) -> None:
+    shelf.keep(chunks(1, 2, 3))
+    await shelf.work()
+    gone, cut = (f"{ROOT}/{object_path(chunk_id(shelf.replica.content_key, chunk))}" for chunk in chunks(1, 2))
+    shelf.fs.unlink(gone)
+    shelf.fs.unlink(cut)
+    shelf.disk.write_piece(cut, 0, b"half of it")
+    shelf.keep(chunks(1, 2, 4))
+    await shelf.work()
+    assert await shelf.has(chunks(1, 2, 3, 4))
+
+
+async def test_what_the_document_waits_for_is_kept_whatever_the_policy(shelf: Shelf) -> None:
+    for held in (chunks(1, 2), chunks(3)):
+        shelf.keep(held)
+        refs = pack_refs([(chunk_id(shelf.replica.content_key, chunk), len(chunk)) for chunk in held])
+        content = FileContent(len(held) * SIZE, 0o644, 0, refs)
+        shelf.replica.commit_wanted([Create(NodeId(bytes(16)), f"{len(held)}", "file", content)])
+    shelf.keeper.set_policy(Policy(all_days=0, daily_days=0, space=1))
+    await shelf.work()
+    await shelf.work(2 * DAY)
+    assert await shelf.has(chunks(1, 2, 3))
+    shelf.replica.dirty.clean(shelf.replica.dirty.first(1)[0])
+    shelf.replica.dirty.clean(shelf.replica.dirty.first(1)[0])
+    await shelf.work(2 * DAY)
+    assert shelf.taken() == 0
+
+
+async def test_what_is_gathered_while_the_keeper_looks_at_everything_stays(shelf: Shelf) -> None:
+    shelf.keep(chunks(1, 2))
+    await shelf.work()
+    shelf.start()
+    key = shelf.replica.content_key
+    refs = pack_refs([(chunk_id(key, chunk), SIZE) for chunk in chunks(7, 8)])
+
+    async def read(ids: Sequence[bytes]) -> list[bytes | None]:
+        return [None for _ in ids]
+
+    async def fetch(wants: Sequence[tuple[bytes, int]], sink: Callable[..., Awaitable[None]]) -> list[bytes]:
+        await sink([(chunk_id(key, chunk), chunk) for chunk in chunks(7)])
+        nursery.start_soon(shelf.work)
+        await trio.testing.wait_all_tasks_blocked()
+        await sink([(chunk_id(key, chunk), chunk) for chunk in chunks(8)])
+        return []
+
+    async with trio.open_nursery() as nursery:
+        assert await shelf.keeper.gather("cd" * 16 + "-restored", refs, read, fetch) == []
+    await shelf.work()
+    assert await shelf.has(chunks(7, 8))

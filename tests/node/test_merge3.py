@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import Match, SequenceMatcher
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.node.merge3 import MAX_PAIRS, is_text, merge
+from shoal.node.merge3 import MAX_STEPS, is_text, merge
 
 # Few different lines, so that they repeat; some texts end without a newline.
 lines = st.lists(st.sampled_from(["a", "b", "c", "d", ""]), max_size=8)
@@ -107,9 +110,26 @@ def test_a_last_line_without_a_newline_stays_so() -> None:
 
 
 def test_a_text_that_would_take_hours_is_not_merged() -> None:
-    rows = ["same"] * (int(MAX_PAIRS**0.5) + 10)
+    rows = ["same"] * (int(MAX_STEPS**0.5) + 10)
     assert merge(text(["a", *rows, "b"]), text(["x", *rows, "b"]), text(["a", *rows, "z"])) is not None
     assert merge(text(["a", *rows, "b"]), text(["x", *rows[1:], "y"]), text(["a", *rows, "q"])) is None
+
+
+def test_a_text_of_many_short_stretches_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    search = SequenceMatcher.find_longest_match
+
+    def counted(self: Any, left_low: int, left_high: int, right_low: int, right_high: int) -> Match:
+        nonlocal steps
+        steps += sum(1 + len(self.b2j.get(line, ())) for line in self.a[left_low:left_high])
+        return search(self, left_low, left_high, right_low, right_high)
+
+    monkeypatch.setattr(SequenceMatcher, "find_longest_match", counted)
+    shared = [f"x{number % 1000}" for number in range(15_000)]  # never two in a row, and none of them once
+    base = [row for number, line in enumerate(shared) for row in (line, f"b{number // 2}")]
+    one = [row for number, line in enumerate(shared) for row in (line, f"o{number // 2}")]
+    assert merge(text(base), text(one), text([*base, "z"])) is None
+    assert steps <= MAX_STEPS
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ class Restorer:
         """Have a file hold again what it held in a version; a deleted one is back then."""
         view, record = self._replica.view(node), self._replica.tree.index.get(node)
         assert record is not None
+        assert (record.kind == "dir") == isinstance(version.content, DirContent)  # else it would be a deletion
         above = [back for each in self._dead_above(node) if (back := self._revival(each)) is not None]
         heads = [view.version] if view is not None else list(record.heads)
         base = max(heads, key=lambda head: (head.lamport, head.device, head.id)).id

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from shoal.crdt.model import ROOT, Content, FileContent, NodeId, NodeView, Version
+from shoal.crdt.model import ROOT, Content, FileContent, LinkContent, NodeId, NodeView, Version
 from shoal.crdt.rewind import Rewind, rewind
 from shoal.crdt.tree import Tree, same_content
 from shoal.node.errors import UserError
@@ -57,13 +57,14 @@ class Versions:
         nodes = self._nodes(path)
         if self._is_folder(nodes[0]) and version is None and self._replica.view(nodes[0]) is None:
             return await self._restore_deleted_folder(nodes[0], to)
-        if self._is_folder(nodes[0]):
+        files = [node for node in nodes if not self._is_folder(node)]
+        if not files or (version is None and files[0] != nodes[0]):
             raise UserError("which-time", f"{path or 'it'} is a folder", "say which time is meant: --at TIME", 2, 400)
-        found = self._chosen(path, nodes, version)
+        found = self._chosen(path, files, version)
         assert found.content is not None
         if to is not None:
             return _whole(path, await self._restorer.write_out(found.content, to))
-        return _whole(path, await self._restorer.put_back(nodes[0], found))
+        return _whole(path, await self._restorer.put_back(files[0], found))
 
     async def undo(self, path: str, *, dry_run: bool = False) -> tuple[list[Event], Restored]:
         """Bring back what was deleted last in a folder, in one go; return what that was, and what came of it."""
@@ -93,16 +94,18 @@ class Versions:
     def _chosen(self, path: str, nodes: Iterable[NodeId], prefix: str | None) -> Version:
         nodes = list(nodes)
         versions = [fact for node in nodes for fact in self._replica.facts_of(node) if isinstance(fact, Version)]
-        whole = [version for version in versions if version.content is not None]
-        if prefix is None:
+        whole = [version for version in versions if isinstance(version.content, (FileContent, LinkContent))]
+        if prefix is None and whole:
             if self._replica.view(nodes[0]) is not None:
                 hint = "say which version: --version ID or --at TIME; see: shoal history PATH"
                 raise UserError("which-version", f"{path} is there", hint, 2, 400)
             return max(whole, key=lambda version: (version.lamport, version.device, version.id))
-        found = [version for version in whole if version.id.hex().startswith(prefix.lower())]
+        found = [version for version in whole if version.id.hex().startswith((prefix or "").lower())]
         if len(found) != 1:
             what = "no version" if not found else f"{len(found)} versions"
-            raise UserError("no-such-version", f"{path} has {what} {prefix}", "see: shoal history PATH", 2, 404)
+            raise UserError(
+                "no-such-version", f"{path} has {what} {prefix or ''}".rstrip(), "see: shoal history PATH", 2, 404
+            )
         return found[0]
 
     async def _restore_deleted_folder(self, node: NodeId, to: str | None) -> Restored:
@@ -126,11 +129,12 @@ class Versions:
         assert view.version.content is not None
         if to is not None:
             return _whole(path, await self._restorer.write_out(view.version.content, to))
-        nodes = self._history.nodes_at(path) or [top]
-        now = self._replica.view(nodes[0])
+        # What is a folder by now stays one: the file comes back beside it.
+        files = [node for node in self._history.nodes_at(path) if not self._is_folder(node)] or [top]
+        now = self._replica.view(files[0])
         if now is not None and _is_same(now, view.version.content):
             return Restored((), ())
-        return _whole(path, await self._restorer.put_back(nodes[0], view.version))
+        return _whole(path, await self._restorer.put_back(files[0], view.version))
 
     async def _restore_tree(self, top: NodeId, at_ms: int, to: str | None, *, exact: bool) -> Restored:
         return await self._restore_with(await self._history.tree_at(at_ms, self._now_ms()), top, to, exact=exact)

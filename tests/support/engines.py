@@ -35,9 +35,10 @@ class Device:
         self.store = store or MemoryStore()
         self.others: list[Device] = []
         self.fetched = 0
+        self.now_ms = 1000  # the wall clock
         key = DeviceKey(bytes([number]) * 32)
         entropy = random.Random(os.urandom(8)).randbytes
-        self.replica = Replica(self.store, FOLDER, b"s" * 32, key, lambda device: True, lambda: 1000, entropy)
+        self.replica = Replica(self.store, FOLDER, b"s" * 32, key, lambda device: True, lambda: self.now_ms, entropy)
         root.mkdir(exist_ok=True)
         make_marker(Disk(Linux()), str(root), FOLDER)
         self.engine = FolderEngine(str(root), self.store, self.replica, self._fetch, lambda: 0)

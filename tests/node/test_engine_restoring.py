@@ -1,0 +1,76 @@
+"""What a restore does to a name that was a file once and a folder another time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+from engines import Device, running, settle
+
+from shoal.node.errors import UserError
+from shoal.node.versions import Versions
+
+
+def past_of(device: Device) -> Versions:
+    folder: Any = SimpleNamespace(
+        replica=device.replica, engine=device.engine, fetch=device._fetch, entry=SimpleNamespace(name="F")
+    )
+    return Versions(cast("Any", folder), lambda: device.now_ms, lambda: False)
+
+
+async def test_a_file_of_before_comes_back_beside_the_folder_that_has_its_name(pair: tuple[Device, Device]) -> None:
+    device, other = pair  # what the other deletes, this one keeps
+    async with running(*pair):
+        (other.root / "a").write_text("a file then")
+        await settle(*pair)
+        device.now_ms = other.now_ms = 2000
+        (other.root / "a").unlink()
+        await trio.sleep(0.3)
+        await settle(*pair)
+        (other.root / "a").mkdir()
+        (other.root / "a" / "in").write_text("in the folder now")
+        await trio.sleep(0.3)
+        await settle(*pair)
+        device.now_ms = 3000
+        await past_of(device).restore("a", None, 1500, None)
+        await settle(*pair)
+        for each in pair:
+            assert (each.root / "a" / "in").read_text() == "in the folder now"
+            files = [path for path in each.root.iterdir() if path.is_file()]
+            assert [path.read_text() for path in files] == ["a file then"]
+
+
+@pytest.mark.parametrize("first", ["file", "folder"])
+async def test_a_version_is_never_given_to_what_is_of_another_kind(tmp_path: Path, first: str) -> None:
+    device = Device(1, tmp_path / "1")
+    path = device.root / "a"
+    async with running(device):
+        for kind in ("file", "folder", "file") if first == "file" else ("folder", "file", "folder"):
+            device.now_ms += 100_000
+            if kind == "file":
+                path.write_text("a file")
+            else:
+                path.mkdir()
+                (path / "in").write_text("inside")
+            await settle(device)
+            if kind == first and device.now_ms > 300_000:
+                break
+            device.now_ms += 100_000
+            if kind == "file":
+                path.unlink()
+            else:
+                (path / "in").unlink()
+                path.rmdir()
+            await settle(device)
+        past = past_of(device)
+        for event in await past.history("a") + past._history.events(past._nodes("a"), device.now_ms):
+            if event.version is not None and event.version.content is not None:
+                try:
+                    await past.restore("a", event.version.id.hex(), None, None)
+                except UserError as error:
+                    assert error.code in ("which-time", "no-such-version", "bytes-lacking")  # noqa: PT017
+                await settle(device)
+                assert path.read_text() == "a file" if first == "file" else (path / "in").read_text() == "inside"

@@ -10,6 +10,7 @@ from shoal.crdt.model import ROOT, Content, FileContent, LinkContent, NodeId, No
 from shoal.crdt.rewind import Rewind, rewind
 from shoal.crdt.tree import Tree, same_content
 from shoal.node.errors import UserError
+from shoal.node.folder.local import PRIVATE
 from shoal.node.history import Event, History
 from shoal.node.restore import Restored, Restorer
 from shoal.node.runtime import FolderRuntime
@@ -52,6 +53,8 @@ class Versions:
         """Bring back what was at `path`: the version whose id begins with `version`, or what was there at a time; with
         neither, what was deleted there. `to`: an absolute path to write it to, in place of where it was. `exact`: what
         came into the folder since then goes."""
+        if to is not None:
+            _check_target(to)
         if at_ms is not None and version is None:
             return await self._restore_time(path, at_ms, to, exact=exact)
         nodes = self._nodes(path)
@@ -170,6 +173,18 @@ def _whole(path: str, restored: Restored) -> Restored:
             "connect the others, or choose another version: shoal history PATH",
         )
     return restored
+
+
+def _check_target(path: str) -> None:
+    hint = "give a free path: --to PATH"
+    try:
+        fits = b"\0" not in os.fsencode(path) and os.path.isabs(path)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise UserError("bad-path", f"{path!r} is no absolute path", hint, 2, 400)
+    if PRIVATE in os.path.realpath(path).split("/"):
+        raise UserError("bad-path", f"{path} is inside a folder's {PRIVATE}, which is Shoal's own", hint, 2, 400)
 
 
 def locate(folders: Iterable[FolderRuntime], path: str) -> tuple[FolderRuntime, str]:

@@ -98,6 +98,10 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
         where = ".".join(str(part) for part in first["loc"][1:])
         return problem(422, "invalid-request", f"{where}: {first['msg']}", exit_code=2)
 
+    @app.exception_handler(UnicodeEncodeError)
+    async def no_text(request: Request, error: UnicodeEncodeError) -> JSONResponse:
+        return problem(400, "bad-text", f"{error.object!r} is no text that a path or a name can have", exit_code=2)
+
     @app.exception_handler(StoreDamaged)
     async def damaged(request: Request, error: StoreDamaged) -> JSONResponse:
         return problem(500, "store-damaged", f"the store is damaged: {error}", "stop the node and run: shoal repair", 5)

@@ -71,6 +71,15 @@ def test_a_malformed_body_is_a_problem_object(node: Node, body: bytes) -> None:
     assert said["title"]
 
 
+@pytest.mark.parametrize("route", ["/api/folders/join", "/api/conflicts/resolve"])
+def test_text_that_no_disk_can_have_is_a_problem_object(node: Node, route: str) -> None:
+    body = {"path": "/\ud800", "name": "\ud800", "exclude": ["\ud800"], "keep": "mine"}
+    status, said = call(node, "POST", route, json.dumps(body).encode())
+    assert status in (400, 404)
+    assert isinstance(said, dict)
+    assert said["title"]
+
+
 def test_an_unknown_path_is_a_problem_object(node: Node) -> None:
     status, said = call(node, "GET", "/api/../../etc/passwd")
     assert status == 404

@@ -1,4 +1,4 @@
-"""What a restore does to a name that was a file once and a folder another time."""
+"""Restores: to names that were of another kind then, and to places that a person says."""
 
 from __future__ import annotations
 
@@ -74,3 +74,13 @@ async def test_a_version_is_never_given_to_what_is_of_another_kind(tmp_path: Pat
                     assert error.code in ("which-time", "no-such-version", "bytes-lacking")  # noqa: PT017
                 await settle(device)
                 assert path.read_text() == "a file" if first == "file" else (path / "in").read_text() == "inside"
+
+
+@pytest.mark.parametrize("target", ["relative", "", "/nul\0", "/\ud800", "{root}/.shoal/versions/mine"])
+async def test_a_restore_goes_to_an_absolute_path_that_is_a_persons(tmp_path: Path, target: str) -> None:
+    device = Device(1, tmp_path / "1")
+    async with running(device):
+        (device.root / "a").write_text("a file")
+        await settle(device)
+        with pytest.raises(UserError, match=r"absolute|inside"):
+            await past_of(device).restore("", None, 1500, target.format(root=device.root))

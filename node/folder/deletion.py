@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from shoal.crdt.model import FactId, Location, NodeId, Version
+from shoal.crdt.model import FactId, Location, NodeId
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
 from shoal.node.changes import Edit
 from shoal.node.folder.local import LocalNode
@@ -43,12 +43,12 @@ def overruled(index: TreeIndex, node: NodeId) -> FactId | None:
     if not deletions or any(head.content is not None for head in deletions):
         return None
     way = list(_way_up(index, node))
-    return deletions[0].id if all(any(_missed(each, above) for above in way) for each in deletions) else None
+    known = (frozenset(each.replaces) for each in deletions)
+    return deletions[0].id if all(any(_missed(knew, above) for above in way) for knew in known) else None
 
 
-def _missed(deletion: Version, record: NodeRecord) -> bool:
-    """Return whether the deletion knew the node, and not a place that it has now."""
-    knew = set(deletion.replaces)
+def _missed(knew: frozenset[FactId], record: NodeRecord) -> bool:
+    """Return whether a deletion knew the node, and not a place that it has now. `knew`: what it names."""
     known = {(place.parent, place.name) for place in record.locations if place.id in knew}
     return bool(known) and any(
         place.id not in knew and (place.parent, place.name) not in known for place in _heads(record)

@@ -13,6 +13,7 @@ from engines import FOLDER, Device, join, part, running, settle
 from shoal.crdt.model import ROOT, FileContent
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.install import Installer
+from shoal.node.folder.linux import Linux
 from shoal.node.store import MemoryStore
 from shoal.node.store.port import Op
 
@@ -100,6 +101,36 @@ async def test_a_file_replaced_right_before_a_crash_is_no_edit_of_this_device(
             await settle(one, again)
     for device in (one, again):
         assert [path.read_text() for path in device.root.iterdir() if path.is_file()] == ["the third text"]
+
+
+async def test_what_a_person_saved_in_the_moment_of_a_replacement_that_a_crash_cut_short_has_its_name_again(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    (one.root / "f").write_text("base")
+    async with running(one, other):
+        await settle(one, other)
+    (one.root / "f").write_text("second text")
+    real = Linux.exchange
+
+    def exchange(self: Linux, temporary: str, path: str) -> bool:
+        (other.root / "f").write_text("saved in that moment")
+        real(self, temporary, path)
+        raise PowerCut
+
+    with monkeypatch.context() as patch, contextlib.suppress(BaseExceptionGroup):
+        patch.setattr(Linux, "exchange", exchange)
+        async with running(one, other):
+            await settle(one, other)
+    part(one, other)
+    assert (other.root / "f").read_text() == "second text"
+    again = Device(2, other.root, other.store)
+    join(one, again)
+    async with running(one, again):
+        await settle(one, again)
+    for device in (one, again):
+        texts = {path.read_text() for path in device.root.iterdir() if path.is_file()}
+        assert texts == {"second text", "saved in that moment"}
 
 
 async def test_a_removal_is_durable_on_disk_before_the_store_forgets_the_file(

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from shoal.node.cli import conflicts, history, metadata, one_way, selective
+from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
 from shoal.node.cli.show import printable, show_event, show_folders, show_peers, show_status, size
@@ -231,14 +232,14 @@ def folder_join(
 @folder_app.command("remove")
 def folder_remove(name: str, json_: Json = False) -> None:
     """Stop keeping the folder NAME on this device. Its files stay."""
-    gone = api().delete(f"/api/folders/{name}")
+    gone = api().delete(folder_route(name))
     emit(json_, gone, f"{name!r} is no longer synced here; the files at {gone['removed']} stay.")
 
 
 @folder_app.command("confirm-deletes")
 def folder_confirm(name: str, json_: Json = False) -> None:
     """Say that the many files missing from NAME were deleted on purpose."""
-    done = api().post(f"/api/folders/{name}/confirm-deletes")
+    done = api().post(folder_route(name, "confirm-deletes"))
     emit(json_, done, f"{done['deleted']} deletions go to the other devices.")
 
 
@@ -290,8 +291,8 @@ def scan(
     name: Annotated[str | None, typer.Argument(help="A folder; all by default.")] = None, json_: Json = False
 ) -> None:
     """Look for changes on disk now."""
-    done = api().post("/api/scan" + (f"?name={name}" if name else ""))
-    emit(json_, done, "Scanned " + ", ".join(done["scanned"]) + ".")
+    done = api().post(with_query("/api/scan", name=name) if name else "/api/scan")
+    emit(json_, done, "Scanned " + printable(", ".join(done["scanned"])) + ".")
 
 
 @app.command()

@@ -32,15 +32,21 @@ app = typer.Typer(
 )
 folder_app = typer.Typer(help="Folders of your account, and those kept on this device.", no_args_is_help=True)
 app.add_typer(folder_app, name="folder")
-history.add_commands(app, folder_app)
-conflicts.add_commands(app)
-selective.add_commands(app, folder_app)
-one_way.add_commands(folder_app)
-metadata.add_commands(folder_app)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
 
 
 @app.callback()
-def options(home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None) -> None:
+def options(
+    home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     Context.home = find_home(home)
 
 
@@ -102,7 +108,7 @@ def up(
     for folder in status["folders"]:
         print(f"It keeps {folder['path']} as {folder['name']!r}.")
     me = _as_called()
-    print(f"Pair another device:  {me} pair             shows a code; on the other device: {me} pair CODE")
+    print(f"Pair another device:  {me} pair             shows a code; on the other device: shoal pair CODE")
     print(f"Add a folder:         {me} folder add PATH")
     print(f"See how it stands:    {me} status")
 
@@ -326,7 +332,13 @@ def repair(json_: Json = False) -> None:
     emit(json_, {"moved_to": str(aside)}, text)
 
 
+# After those above, as the help lists them in the order in which they are added.
+history.add_commands(app, folder_app)
+selective.add_commands(app, folder_app)
+one_way.add_commands(folder_app)
+metadata.add_commands(folder_app)
 add_scrub(app, api)
+conflicts.add_commands(app)
 
 
 def main() -> None:

@@ -42,6 +42,9 @@ class Pairing:
         """Join the account of the device that shows the code; return that device's name. Raises UserError."""
         try:
             code = parse_code(text)
+            for address in addresses:
+                if "/p2p/" not in address:
+                    raise ValueError(f"the address {address!r} lacks /p2p/ and the device's peer id at its end")
             hints = [(device_from_text(a.rpartition("/p2p/")[2]), a) for a in addresses]
         except ValueError as error:
             raise UserError("bad-pairing", str(error), "check what the other device shows", EXIT_USAGE, 400) from error
@@ -56,7 +59,7 @@ class Pairing:
             raise UserError(
                 "device-not-found",
                 "no device on this network shows that code",
-                "give the address that the other device shows: shoal pair CODE --address MULTIADDR",
+                "give the address that the other device shows: shoal pair CODE --address ADDRESS",
             )
         device = hints[0][0]
         invitation = await self._ask(device, [address for _, address in hints], code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -94,6 +95,11 @@ def add_routes(app: FastAPI, node: Node) -> None:
         folder = node.folder_named(name)
         engine = folder.engine
         removed = engine.leaver.removed
+        if any(relative_path(engine.root, text) == "" for text in body.paths):
+            hint = (
+                f"name what is in it; or to stop keeping it here: shoal folder remove {shlex.quote(folder.entry.name)}"
+            )
+            raise UserError("bad-path", "the folder itself cannot be left out", hint, status=400)
         for chosen in [find(folder, text) for text in body.paths]:
             engine.chooser.choose(chosen, wanted=False)
         node.chosen()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
 
 from shoal.node.api.views import shown
@@ -50,8 +51,8 @@ def add_routes(app: FastAPI, node: Node) -> None:
         return Versions(folder, now_ms, lambda: bool(node.sessions))
 
     @app.get("/api/history")
-    async def history(path: str, limit: int = 50, deleted: bool = False) -> list[dict[str, Any]]:
-        folder, inside = locate(node.folders.values(), path)
+    async def history(request: Request, path: str, limit: int = 50, deleted: bool = False) -> list[dict[str, Any]]:
+        folder, inside = locate(node.folders.values(), _named_path(request) or path)
         past = versions(folder)
         events = [e for e in await past.history(inside) if not deleted or e.act == "deleted"]
         if deleted:
@@ -90,6 +91,12 @@ def add_routes(app: FastAPI, node: Node) -> None:
             )
         )
         return _policy(node.folder_named(name))
+
+
+def _named_path(request: Request) -> str:
+    """Return the query's path with bytes that are not UTF-8 as they were given: the framework's own is without them."""
+    query: str = request.scope["query_string"].decode("ascii", "surrogateescape")
+    return dict(parse_qsl(query, errors="surrogateescape")).get("path", "")
 
 
 def _policy(folder: FolderRuntime) -> dict[str, Any]:

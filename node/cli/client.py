@@ -7,10 +7,20 @@ import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from shoal.node.errors import EXIT_FAILED, EXIT_NOT_RUNNING, EXIT_STORE, UserError
 from shoal.node.home import Home
+
+
+def folder_route(name: str, what: str = "") -> str:
+    """Return where the API has the folder `name`, or `what` of it."""
+    return f"/api/folders/{quote(name, safe='')}" + (f"/{what}" if what else "")
+
+
+def with_query(path: str, /, **values: str | int | bool) -> str:
+    """Return `path` with a query. Bytes of a file's name that are not UTF-8 go as they are."""
+    return f"{path}?{urlencode(values, quote_via=quote, errors='surrogateescape')}"
 
 
 class ApiClient:

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_from_bytes
 import typer
 
 from shoal.node.cli.context import Json, api
-from shoal.node.cli.show import size
+from shoal.node.cli.show import printable, size
 
 KEEP = (
     "mine: what this device wrote last, if it wrote one of the versions, else the one that has the name. "
@@ -66,7 +66,7 @@ def add_commands(app: typer.Typer) -> None:
         done = api().post("/api/conflicts/resolve", body)
         kept, *more = done["paths"]
         beside = f"; beside it there is {', '.join(os.path.basename(each) for each in more)}" if more else ""
-        print(json.dumps(done) if json_ else f"Settled: {kept}{beside}")
+        print(json.dumps(done) if json_ else printable(f"Settled: {kept}{beside}"))
 
 
 def _absolute(path: str) -> str:
@@ -80,7 +80,7 @@ def _twice(path: str) -> str:
 
 def _show_list(found: list[dict[str, Any]]) -> None:
     for conflict in found:
-        print(conflict["path"])
+        print(printable(conflict["path"]))
         for number, each in enumerate(conflict["versions"]):
             what = "has the name" if number == 0 else f"copy {each['id']}"
             device = f"{each['device']} (this device)" if each["this_device"] else each["device"]

@@ -6,13 +6,13 @@ import datetime
 import os
 import re
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
 
 import typer
 
+from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Json, api, emit
 from shoal.node.cli.moments import parse_moment
-from shoal.node.cli.show import count, size
+from shoal.node.cli.show import count, printable, size
 from shoal.node.errors import EXIT_USAGE, UserError
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
@@ -37,8 +37,7 @@ def history(
     json_: Json = False,
 ) -> None:
     """Show what happened to a file, or in a folder: versions, moves, deletions."""
-    query = urlencode({"path": _absolute(path), "limit": limit, "deleted": deleted})
-    found = api().get(f"/api/history?{query}")
+    found = api().get(with_query("/api/history", path=_absolute(path), limit=limit, deleted=deleted))
     if json_:
         emit(True, found)
         return
@@ -54,7 +53,7 @@ def _line(event: dict[str, Any]) -> str:
     what = size(event["size"]) if event["size"] is not None else ""
     act = f"moved from {event['was']}" if event["act"] == "moved" else event["act"]
     mark = "  (now)" if event["current"] else "  (not on this device)" if event["here"] is False else ""
-    return f"{when}  {version}  {what:>10}  {act} on {event['device']}  {event['path']}{mark}"
+    return printable(f"{when}  {version}  {what:>10}  {act} on {event['device']}  {event['path']}{mark}")
 
 
 def restore(
@@ -85,15 +84,15 @@ def _report(done: dict[str, Any], where: str = "") -> None:
         print("Nothing to do: it is as it was.")
         return
     for path in done["restored"][:20]:
-        print(f"back: {path}")
+        print(printable(f"back: {path}"))
     if len(done["restored"]) > 20:
         print(f"      and {len(done['restored']) - 20} more")
     for path in done["removed"]:
-        print(f"gone: {path}")
+        print(printable(f"gone: {path}"))
     for path in done["lacking"]:
-        print(f"not back, as no connected device has its bytes: {path}")
+        print(printable(f"not back, as no connected device has its bytes: {path}"))
     text = count(len(done["restored"]), "file or folder", "files and folders")
-    print(f"{text} back{' ' + where if where else ''}.")
+    print(printable(f"{text} back{' ' + where if where else ''}."))
 
 
 def undo(
@@ -123,7 +122,7 @@ def versions(
     json_: Json = False,
 ) -> None:
     """Show or set how long replaced and deleted files are kept on this device."""
-    where = f"/api/folders/{quote(name, safe='')}/versions"
+    where = folder_route(name, "versions")
     if days is None and daily_days is None and space is None:
         found = api().get(where)
     else:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from shoal.node.cli import conflicts, history, metadata, one_way, selective
+from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
 from shoal.node.cli.show import printable, show_event, show_folders, show_peers, show_status, size
@@ -31,15 +32,21 @@ app = typer.Typer(
 )
 folder_app = typer.Typer(help="Folders of your account, and those kept on this device.", no_args_is_help=True)
 app.add_typer(folder_app, name="folder")
-history.add_commands(app, folder_app)
-conflicts.add_commands(app)
-selective.add_commands(app, folder_app)
-one_way.add_commands(folder_app)
-metadata.add_commands(folder_app)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
 
 
 @app.callback()
-def options(home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None) -> None:
+def options(
+    home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     Context.home = find_home(home)
 
 
@@ -101,7 +108,7 @@ def up(
     for folder in status["folders"]:
         print(f"It keeps {folder['path']} as {folder['name']!r}.")
     me = _as_called()
-    print(f"Pair another device:  {me} pair             shows a code; on the other device: {me} pair CODE")
+    print(f"Pair another device:  {me} pair             shows a code; on the other device: shoal pair CODE")
     print(f"Add a folder:         {me} folder add PATH")
     print(f"See how it stands:    {me} status")
 
@@ -231,14 +238,14 @@ def folder_join(
 @folder_app.command("remove")
 def folder_remove(name: str, json_: Json = False) -> None:
     """Stop keeping the folder NAME on this device. Its files stay."""
-    gone = api().delete(f"/api/folders/{name}")
+    gone = api().delete(folder_route(name))
     emit(json_, gone, f"{name!r} is no longer synced here; the files at {gone['removed']} stay.")
 
 
 @folder_app.command("confirm-deletes")
 def folder_confirm(name: str, json_: Json = False) -> None:
     """Say that the many files missing from NAME were deleted on purpose."""
-    done = api().post(f"/api/folders/{name}/confirm-deletes")
+    done = api().post(folder_route(name, "confirm-deletes"))
     emit(json_, done, f"{done['deleted']} deletions go to the other devices.")
 
 
@@ -290,8 +297,8 @@ def scan(
     name: Annotated[str | None, typer.Argument(help="A folder; all by default.")] = None, json_: Json = False
 ) -> None:
     """Look for changes on disk now."""
-    done = api().post("/api/scan" + (f"?name={name}" if name else ""))
-    emit(json_, done, "Scanned " + ", ".join(done["scanned"]) + ".")
+    done = api().post(with_query("/api/scan", name=name) if name else "/api/scan")
+    emit(json_, done, "Scanned " + printable(", ".join(done["scanned"])) + ".")
 
 
 @app.command()
@@ -325,7 +332,13 @@ def repair(json_: Json = False) -> None:
     emit(json_, {"moved_to": str(aside)}, text)
 
 
+# After those above, as the help lists them in the order in which they are added.
+history.add_commands(app, folder_app)
+selective.add_commands(app, folder_app)
+one_way.add_commands(folder_app)
+metadata.add_commands(folder_app)
 add_scrub(app, api)
+conflicts.add_commands(app)
 
 
 def main() -> None:

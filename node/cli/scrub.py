@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli.client import ApiClient
+from shoal.node.cli.client import ApiClient, folder_route
 from shoal.node.cli.show import printable, size
 from shoal.node.errors import EXIT_FAILED
 
@@ -41,7 +41,7 @@ def add_scrub(app: typer.Typer, api: Callable[[], ApiClient]) -> None:
 
 
 def _scrub(api: ApiClient, name: str, *, repair: bool, quiet: bool) -> dict[str, Any]:
-    path = f"/api/folders/{name}/scrub"
+    path = folder_route(name, "scrub")
     found: dict[str, Any] = api.post(path, {"repair": repair})
     shows = not quiet and sys.stderr.isatty()
     try:

@@ -8,13 +8,12 @@ import shlex
 import sys
 import time
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from shoal.node.cli.client import ApiClient
+from shoal.node.cli.client import ApiClient, folder_route, with_query
 from shoal.node.cli.context import Json, api, emit
-from shoal.node.cli.show import count, size
+from shoal.node.cli.show import count, printable, size
 from shoal.node.errors import EXIT_TIMEOUT, EXIT_USAGE, UserError
 
 ALONE = 5.0  # seconds without news after which it is asked whether any device has what is wanted
@@ -26,11 +25,11 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
     @folder_app.command("exclude")
     def exclude(name: str, path: list[str], json_: Json = False) -> None:
         """Leave PATHs of the folder NAME out on this device. What no other device has yet stays until one has."""
-        done = api().post(f"/api/folders/{_part(name)}/exclude", {"paths": [_given(each) for each in path]})
+        done = api().post(folder_route(name, "exclude"), {"paths": [_given(each) for each in path]})
         if json_:
             print(json.dumps(done))
             return
-        print(f"Left out of {name!r} here: {', '.join(done['left_out']) or 'nothing'}.")
+        print(_left_out(name, done["left_out"]))
         print(f"Removed from this disk: {count(done['removed'], 'file')}. Get it back: shoal get PATH")
         if done["kept"]:
             print(f"Kept: {count(done['kept'], 'file')} that no other device is known to have yet.")
@@ -38,9 +37,8 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
     @folder_app.command("include")
     def include(name: str, path: list[str], json_: Json = False) -> None:
         """Keep PATHs of the folder NAME on this device again. To wait until they are here: shoal get."""
-        done = api().post(f"/api/folders/{_part(name)}/include", {"paths": [_given(each) for each in path]})
-        text = f"Left out of {name!r} here: {', '.join(done['left_out']) or 'nothing'}."
-        emit(json_, done, text)
+        done = api().post(folder_route(name, "include"), {"paths": [_given(each) for each in path]})
+        emit(json_, done, _left_out(name, done["left_out"]))
 
     @app.command("ls")
     def ls(
@@ -51,7 +49,7 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
     ) -> None:
         """List what the folder NAME has, and what of it is on this device."""
         client = api()
-        where = f"/api/folders/{_part(name)}/tree?path={_part(_given(path))}&recursive={str(recursive).lower()}"
+        where = with_query(folder_route(name, "tree"), path=_given(path), recursive=recursive)
         if json_:
             print(json.dumps(list(client.lines(where))))
             return
@@ -59,7 +57,7 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["mtime_ms"] / 1000))
             told = (size(entry["size"]), when) if entry["kind"] == "file" else (entry["kind"], "")
             slash = "/" if entry["kind"] == "dir" else ""
-            print(f"{entry['state']:8}{told[0]:>11}  {told[1]:17} {entry['path']}{slash}")
+            print(printable(f"{entry['state']:8}{told[0]:>11}  {told[1]:17} {entry['path']}{slash}"))
 
     @app.command("get")
     def get(
@@ -71,7 +69,7 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
         """Bring something that is left out back to this device, with all that is in it."""
         client = api()
         name, inside = _folder_of(client, path)
-        client.post(f"/api/folders/{_part(name)}/include", {"paths": [inside]})
+        client.post(folder_route(name, "include"), {"paths": [inside]})
         if wait:
             share = _wait_for(client, name, inside, time.monotonic() + timeout, quiet=json_)
             text = f"{path}: {count(share['here_files'], 'file')}, {size(share['here_bytes'])}, here."
@@ -81,7 +79,7 @@ def add_commands(app: typer.Typer, folder_app: typer.Typer) -> None:
 
 
 def _wait_for(client: ApiClient, name: str, path: str, deadline: float, *, quiet: bool) -> dict[str, Any]:
-    where = f"/api/folders/{_part(name)}/here?path={_part(path)}"
+    where = with_query(folder_route(name, "here"), path=path)
     last, news_at = (-1, -1), time.monotonic()
     show = not quiet and sys.stderr.isatty()
     try:
@@ -109,6 +107,11 @@ def _wait_for(client: ApiClient, name: str, path: str, deadline: float, *, quiet
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
+def _left_out(name: str, paths: list[str]) -> str:
+    told = ", ".join(path or "all else" for path in paths)
+    return printable(f"Left out of {name!r} here: {told or 'nothing'}.")
+
+
 def _left(share: dict[str, Any]) -> str:
     return count(share["files"] - share["here_files"], "file")
 
@@ -132,7 +135,3 @@ def _folder_of(client: ApiClient, path: str) -> tuple[str, str]:
 def _given(path: str) -> str:
     """Return a path as JSON can carry it: bytes that are not UTF-8 spelt out."""
     return os.fsencode(os.path.expanduser(path)).decode("utf-8", "backslashreplace")
-
-
-def _part(text: str) -> str:
-    return quote(text, safe="")

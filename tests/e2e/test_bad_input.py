@@ -113,3 +113,14 @@ def test_errors_are_json_where_json_is_asked_for(tmp_path: Path) -> None:
 )
 def test_arguments_of_the_wrong_form(tmp_path: Path, arguments: list[str]) -> None:
     Node(tmp_path / "none").error(*arguments, code=2)
+
+
+def test_the_version_is_told_as_an_option_and_as_a_command(tmp_path: Path) -> None:
+    node = Node(tmp_path / "none")
+    assert node.run("--version").stdout == node.run("version").stdout
+    assert node.run("version").stdout.strip()
+
+
+def test_an_address_without_the_devices_id_is_said_to_lack_it(node: Node) -> None:
+    error = node.error("pair", "271-48213-90756", "--address", "/ip4/127.0.0.1/tcp/22400", code=2)
+    assert "/p2p/" in error

@@ -57,6 +57,8 @@ def test_a_sub_folder_is_left_out_listed_and_got_back(nodes: tuple[Node, Node], 
     other.run("folder", "revert", "F")
     wait_in_sync(other, one)
     assert listing(source) == listing(target)
+    for whole in (".", "", str(target)):
+        assert "itself cannot be left out" in other.error("folder", "exclude", "F", whole)
     assert "nothing at nowhere" in other.error("folder", "exclude", "F", "nowhere")
     assert "is not in the folder" in other.error("folder", "exclude", "F", "/etc/passwd")
     assert "in no folder" in other.error("get", "/etc/passwd", code=2)

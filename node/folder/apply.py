@@ -252,6 +252,9 @@ class Applier:
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
         if found is None or self._index.child(record.parent, record.name) != record.id:
+            if record.kind == "dir" and self._index.children(record.id):
+                steps.look.append(path)  # what was in it may be elsewhere: that is for the scanner to find
+                return False
             self._index.remove(record.id)
             return True
         if not _is_expected(found, record):
@@ -307,10 +310,15 @@ class Applier:
         if not self._disk.set_meta(full, content, record.signature):
             steps.look.append(path)
             return False
+        was = record.signature
         if isinstance(content, FileContent | LinkContent):
-            record = replace(record, signature=replace(record.signature, mtime_ns=content.mtime_ns))
+            record = replace(record, signature=replace(was, mtime_ns=content.mtime_ns))
         self._changed_in(os.path.dirname(full))
         signature = self._signature_at(path, record, steps)
+        if isinstance(content, FileContent) and was.mtime_ns != content.mtime_ns:
+            # Whoever wrote to it right before it got this time left no other sign: have it read.
+            signature = replace(signature, ctime_ns=0)
+            steps.look.append(path)
         if record.kind == "dir":
             signature = self._disk.look(full) or signature  # its new mode is what was asked for
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))

@@ -22,13 +22,14 @@ from shoal.node.folder.content_moves import alike, match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.exchange import tell_exchange
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.folder.selection import Selection
-from shoal.node.folder.swaps import closed_swaps
+from shoal.node.folder.swaps import closed_swaps, has_copies
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
@@ -202,6 +203,11 @@ class Recorder:
             kept = [(record, parent, seen) for record, seen in swap if (parent := self._parent_of(seen)) is not None]
             if len(kept) < len(swap):
                 continue  # a folder on the way is gone: they are edits, of what is read
+            if has_copies(swap):
+                told = tell_exchange(swap, [parent for _, parent, _ in kept], self._index, self._replica)
+                if told:
+                    findings.changed = [each for each in findings.changed if each[1].path not in here] + told
+                continue
             findings.changed = [(node, seen) for node, seen in findings.changed if seen.path not in here]
             changes = []
             for record, parent, seen in kept:

@@ -101,7 +101,11 @@ class Recorder:
                 at += 1
             busy |= await self._commit_group(group)
         if not more:
-            await self._commit_missing(findings.missing)
+            missing = findings.missing
+            if any(record.kind == "dir" for record in moved.values()):
+                # Another folder had the name of one that moved: what that lacks is where its folder is now.
+                missing = {node: path for node, path in missing.items() if self._is_gone(node)}
+            await self._commit_missing(missing)
         return busy
 
     async def find_by_content(self, findings: Findings) -> None:
@@ -177,7 +181,7 @@ class Recorder:
                 and (
                     record.id in findings.missing
                     or record.id in findings.replaced
-                    or is_gone(self._disk, self._root, self._index, record.id)
+                    or self._is_gone(record.id)
                 )
             ):
                 moves[seen.path] = record
@@ -187,6 +191,9 @@ class Recorder:
             if record is not None and node not in taken and path not in moves:
                 moves[path] = record
         return moves
+
+    def _is_gone(self, node: NodeId) -> bool:
+        return is_gone(self._disk, self._root, self._index, node)
 
     def _can_move(self, record: LocalNode) -> bool:
         """A conflict copy whose conflict was settled meanwhile is nothing that the document could move."""

@@ -178,11 +178,7 @@ class Recorder:
             if (
                 is_dir == (record.kind == "dir")
                 and same
-                and (
-                    record.id in findings.missing
-                    or record.id in findings.replaced
-                    or self._is_gone(record.id)
-                )
+                and (record.id in findings.missing or record.id in findings.replaced or self._is_gone(record.id))
             ):
                 moves[seen.path] = record
                 taken.add(record.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.sim.device import ROOT, Device
 
@@ -21,17 +21,20 @@ NAMES = ["a", "b", "c", "d.txt"]
 class Texts:
     """Every text ever written is another one. `destroyed`: those that a person overwrote or removed by hand, on which
     devices; `handled`: those whose files, or the folders they were in, somebody moved or touched, likewise; `before`:
-    what a text was written over."""
+    what a text was written over; `with_folder`: those that went with the folder they were in; `movers`: the devices on
+    which a folder was moved, with all that others had put in it, or were yet to."""
 
     written: set[bytes] = field(default_factory=set)
     destroyed: dict[bytes, set[int]] = field(default_factory=dict)
     handled: dict[bytes, set[int]] = field(default_factory=dict)
     before: dict[bytes, bytes] = field(default_factory=dict)
+    with_folder: set[bytes] = field(default_factory=set)
+    movers: set[int] = field(default_factory=set)
 
     def may_come_back(self, text: bytes) -> bool:
         """Return whether somebody else than who destroyed it handled the file when it held this text, or what it was
         written over: a move beats a deletion that has not seen it, and so does an edit, a chmod or a touch."""
-        handlers: set[int] = set()
+        handlers = set(self.movers) if text in self.with_folder else set[int]()
         way: bytes | None = text
         while way is not None:
             handlers |= self.handled.get(way, set())
@@ -129,10 +132,9 @@ class Person:
         file = self.fs.open(path, "write")
         self._signatures.add(file.stat())
         file.truncate(0)
+        while replace(file.stat(), size=len(text)) in self._signatures:
+            text += text[:12]  # its clock went back: nothing on the disk would tell this text from one of before
         file.write(text, 0)  # raises where the disk is full: then it was never written
-        while file.stat() in self._signatures:  # a clock that went back: nothing on the disk tells it from what was
-            text += text[:12]
-            file.write(text, 0)
         self._signatures.add(file.stat())
         self.texts.written.add(text)
         if over is not None:
@@ -146,6 +148,8 @@ class Person:
     def _handle(self, path: str) -> None:
         found = self.fs.lstat(path).mode
         inside = self.paths(path) if stat.S_ISDIR(found) else [path]
+        if stat.S_ISDIR(found):
+            self.texts.movers.add(self.device.number)
         for each in inside:
             if stat.S_ISREG(self.fs.lstat(each).mode):
                 self.texts.handled.setdefault(self.text(each), set()).add(self.device.number)
@@ -200,6 +204,8 @@ class Person:
     def _remove(self, path: str) -> None:
         if stat.S_ISDIR(self.fs.lstat(path).mode):
             for inside in sorted(self.paths(path), key=len, reverse=True):
+                if stat.S_ISREG(self.fs.lstat(inside).mode):
+                    self.texts.with_folder.add(self.text(inside))
                 self._remove(inside)
             self.fs.rmdir(path)
         else:

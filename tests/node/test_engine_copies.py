@@ -109,7 +109,7 @@ def swap(device: Device) -> None:
 async def test_a_copy_that_changes_names_with_its_file_has_the_name_everywhere_and_the_file_is_the_copy(
     pair: tuple[Device, Device],
 ) -> None:
-    one, other = pair
+    one, _ = pair
     async with running(*pair):
         await conflict(*pair)
         file, copy = (one.root / "f").read_text(), (one.root / copy_name(one)).read_text()

@@ -20,6 +20,7 @@ from shoal.node.folder.install import Installer, Target
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.marker import PART
+from shoal.node.folder.objects import Objects
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
@@ -55,6 +56,7 @@ class Placer:
         problems: Problems,
     ) -> None:
         self._disk = disk
+        self._objects = Objects(disk, root)
         self._installer = Installer(disk)
         self._root = root
         self._index = index
@@ -145,7 +147,7 @@ class Placer:
         await self._turns.run(self._remove_all, list(fresh))
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
-            copied = await self._turns.apart(_copy_local, self._disk, key, sources, pieces, lengths, fresh)
+            copied = await self._turns.apart(self._copy_local, sources, pieces, lengths, fresh)
             for found_here in copied:
                 landed(lengths[found_here] * len(pieces.pop(found_here)))
 
@@ -164,10 +166,30 @@ class Placer:
     def _local_sources(self, chunk: bytes) -> list[tuple[str, int]]:
         found = []
         for path, offset, _ in self._index.sources(chunk):
-            found.append((os.path.join(self._root, path), offset))
+            found.append((path, offset))
             if len(found) == 3:
                 break
         return found
+
+    def _copy_local(
+        self,
+        sources: dict[bytes, list[tuple[str, int]]],
+        pieces: dict[bytes, list[tuple[str, int]]],
+        lengths: dict[bytes, int],
+        fresh: set[str],
+    ) -> list[bytes]:
+        """Copy chunks that are on this disk, each verified as it is read; return those found."""
+        key = self._replica.content_key
+        copied = []
+        for chunk, places in sources.items():
+            for path, offset in places:
+                data = self._objects.read_source(path, offset, lengths[chunk])
+                if data is not None and chunk_id(key, data) == chunk:
+                    for target, at in pieces[chunk]:
+                        self._disk.write_piece(target, at, data, fresh=target in fresh)
+                    copied.append(chunk)
+                    break
+        return copied
 
     async def _finish(self, views: Sequence[NodeView]) -> Outcome:
         targets: list[Target] = []
@@ -278,24 +300,3 @@ def _verified(disk: Disk, path: str, content: FileContent, key: bytes, zeros: di
             found.add(at)
         at += length
     return found
-
-
-def _copy_local(
-    disk: Disk,
-    key: bytes,
-    sources: dict[bytes, list[tuple[str, int]]],
-    pieces: dict[bytes, list[tuple[str, int]]],
-    lengths: dict[bytes, int],
-    fresh: set[str],
-) -> list[bytes]:
-    """Copy chunks that are on this disk, each verified as it is read; return those found."""
-    copied = []
-    for chunk, places in sources.items():
-        for path, offset in places:
-            data = disk.read_piece(path, offset, lengths[chunk])
-            if data is not None and chunk_id(key, data) == chunk:
-                for target, at in pieces[chunk]:
-                    disk.write_piece(target, at, data, fresh=target in fresh)
-                copied.append(chunk)
-                break
-    return copied

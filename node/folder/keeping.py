@@ -360,7 +360,7 @@ class Keeper:
         self._index.commit()
         kept = [Kept(name, name[:32], since) for name, since in self._stamps()]
         space = self._space()
-        if not surplus(kept, age, self.policy) and self.bytes <= space:
+        if not (surplus(kept, age, self.policy) or self._packer.left or self.bytes > space):
             return
         awaited = await self._awaited()
         kept = [version for version in kept if not self._holds_any(version.name, awaited)]

@@ -43,6 +43,7 @@ class Packer:
         self._objects = objects
         self._key = key
         self._problems = problems
+        self.left: set[bytes] = set()  # what was to be removed and could not be
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -107,8 +108,9 @@ class Packer:
 
     async def remove(self, chunks: Collection[bytes]) -> int:
         """Remove objects, which no version needs, as far as what copies from them can do without; return by how many
-        bytes less is on disk. Trouble is told: what it is about stays, until the next start."""
-        gone = set(chunks)
+        bytes less is on disk. Trouble is told: what it is about stays, and is tried again with the next."""
+        gone = {chunk for chunk in (*chunks, *self.left) if not self._places.has_object(chunk)}
+        self.left = set(gone)
         users = {user for chunk in gone for user in self._places.users(chunk)} - gone
         needed = self._below(users, gone)
         freed = await self._unlink(gone - needed)
@@ -180,6 +182,7 @@ class Packer:
         freed, removed, trouble = await self._turns.apart(self._unlink_all, sorted(chunks))
         if trouble is not None:
             self._problems.report(OBJECTS, trouble)
+        self.left.difference_update(removed)
         for chunk in removed:
             self._places.set_bases(chunk, ())
         self._index.commit()

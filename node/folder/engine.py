@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import realpath
 
 import trio
 
@@ -87,9 +88,10 @@ class FolderEngine:
         watch: Watch = watch,
     ) -> None:
         self.metadata = Metadata(replica.staging, replica.folder)
-        self._disk = Disk(fs or Linux(), self.metadata)
+        fs = fs or Linux(realpath(root))
+        self._disk = Disk(fs, self.metadata)
         self._now_ms = now_ms
-        self.root = self._disk.fs.real_path(root)
+        self.root = fs.real_path(root)
         self.replica = replica
         self.index = LocalIndex(replica.staging, replica.folder)
         self.selection = Selection(replica.staging, replica.folder, replica)

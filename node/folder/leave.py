@@ -223,7 +223,6 @@ class Leaver:
             return True
         if found != record.signature:
             return False
-        self._disk.guarded(self._root, [os.path.dirname(path)])
         # Aside first: someone may save it after the look. A crash leaves it where `tidy` brings it to the versions.
         aside = os.path.join(self._root, PRIVATE, "tmp", f"{record.id.hex()}{SWAP}")
         with self._disk.writable(os.path.dirname(full)):
@@ -244,7 +243,6 @@ class Leaver:
         if self._index.children(record.id):
             return False
         full = os.path.join(self._root, path)
-        self._disk.guarded(self._root, [os.path.dirname(path)])
         try:
             with self._disk.writable(os.path.dirname(full)):
                 self._disk.fs.rmdir(full)

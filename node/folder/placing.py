@@ -194,7 +194,6 @@ class Placer:
     async def _finish(self, views: Sequence[NodeView]) -> Outcome:
         targets: list[Target] = []
         look: list[str] = []
-        directories: list[str] = []
         for view in views:
             now = self._replica.view(view.id)
             parent = self._index.path(view.parent) if view.parent != ROOT else ""
@@ -212,10 +211,9 @@ class Placer:
                 continue
             keep = self.kept_path(record) if record is not None else ""
             targets.append(Target(view, self.temporary(view), os.path.join(self._root, relative), record, keep))
-            directories.append(parent)
         if not targets:
             return Outcome((), (), (), ())
-        results = await self._put_in_place(targets, directories)
+        results = await self._put_in_place(targets)
         placed, failed = [], []
         for target, result in zip(targets, results, strict=True):
             view = target.view
@@ -238,9 +236,7 @@ class Placer:
         self._index.commit(sync=True)  # else an edit after a crash would not be known for one of what was placed
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
-    async def _put_in_place(
-        self, targets: Sequence[Target], directories: Sequence[str]
-    ) -> list[Signature | OSError | None]:
+    async def _put_in_place(self, targets: Sequence[Target]) -> list[Signature | OSError | None]:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
         ready = await self._turns.run(self._installer.finish, targets)
         for target, trouble in zip(targets, ready, strict=True):
@@ -250,7 +246,6 @@ class Placer:
         self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         try:
             await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
-            await self._turns.apart(self._disk.guarded, self._root, directories)
         except OSError as error:
             return [error] * len(targets)
         results = await self._turns.run(self._installer.take_names, list(zip(targets, ready, strict=True)))
@@ -259,13 +254,15 @@ class Placer:
         return results
 
     def _write_all(self, work: Sequence[tuple[str, int, bytes | memoryview, bool]]) -> list[None]:
-        for path, at, data, fresh in work:
-            self._disk.write_piece(path, at, data, fresh=fresh)
+        with self._disk.fs.held():
+            for path, at, data, fresh in work:
+                self._disk.write_piece(path, at, data, fresh=fresh)
         return []
 
     def _remove_all(self, paths: Sequence[str]) -> list[None]:
-        for path in paths:
-            self._disk.remove_quietly(path)
+        with self._disk.fs.held():
+            for path in paths:
+                self._disk.remove_quietly(path)
         return []
 
     def _drop(self, views: Sequence[NodeView]) -> None:

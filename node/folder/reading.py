@@ -21,6 +21,7 @@ class ChunkReader:
     """Reads chunks of one folder."""
 
     def __init__(self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica) -> None:
+        self._disk = disk
         self._objects = Objects(disk, root)
         self._turns = turns
         self._index = index
@@ -42,7 +43,8 @@ class ChunkReader:
         return [data for data, _ in read], {path for _, damaged in read for path in damaged}
 
     def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
-        return [self._read(*want) for want in wanted]
+        with self._disk.fs.held():
+            return [self._read(*want) for want in wanted]
 
     def _read(self, chunk: bytes, places: Sequence[tuple[str, int]], length: int) -> tuple[bytes | None, list[str]]:
         """Return the chunk from the first place that has it, None from none; and the paths that did not."""

@@ -43,6 +43,8 @@ PING = 4.0
 SILENCE = 12.0
 MAX_FRAME = 16 * 1024 * 1024
 MAX_DEPTH = 6
+OUTBOX = 2 * MAX_FRAME  # bytes that may wait for a peer to read; one that only asks, and does not read, is left then
+BESIDE = 128  # bytes that a waiting message costs beside its own
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class Session:
         self._now = now
         self._machines: dict[FolderId, AntiEntropy] = {}
         self._outbox: deque[bytes] = deque()
+        self._waiting = 0  # bytes in it
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
         self._heard = now()
@@ -125,6 +128,8 @@ class Session:
                 nursery.cancel_scope.cancel()
         finally:
             self.held.end()
+        if self._waiting > OUTBOX:
+            raise StreamClosed("the peer does not read what it is sent")
 
     # -- told by the node --------------------------------------------------------------------------------------------
 
@@ -166,14 +171,23 @@ class Session:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _queue(self, message: list[Any]) -> None:
-        self._outbox.append(codec.encode(message))
+        if self._waiting > OUTBOX:
+            return  # it ends
+        data = codec.encode(message)
+        self._outbox.append(data)
+        self._waiting += len(data) + BESIDE
+        if self._waiting > OUTBOX:
+            self._outbox.clear()
+            self.end()
         self._work.set()
 
     async def _send(self) -> None:
         while True:
             self._work = trio.Event()
             while self._outbox:
-                await self._frames.send(self._outbox.popleft())
+                data = self._outbox.popleft()
+                self._waiting -= len(data) + BESIDE
+                await self._frames.send(data)
             sent = False
             for folder, machine in list(self._machines.items()):
                 sent = await self._send_entries(folder, machine) or sent

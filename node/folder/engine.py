@@ -117,7 +117,7 @@ class FolderEngine:
         merger = Merger(self._turns, self.index, replica, self.contents, stash)
         self.resolver = Resolver(*ways, stash, busy, self.looking.saw)
         self.chooser = Chooser(*at, self.selection, self._chosen)
-        self.leaver = Leaver(*at, self.selection, self._placer, self._problems)
+        self.leaver = Leaver(*ways, self.selection, self._placer, self._problems)
         self._document = SelectedDocument(replica, self.selection, self.index)
         applier = Applier(
             *at, self._placer, self._rules, self._problems, self._document, self.chooser.mark_children, self.one_way

@@ -85,8 +85,8 @@ class Verifier:
     async def ask(
         self, device: DeviceId, questions: Questions, folder: FolderId, asked: Sequence[Held], prove: Prove
     ) -> tuple[list[Held], list[Held]]:
-        """Return which of these versions, all on this disk, a device proved to have and keep; and those of which it said
-        so and failed. `prove`: what is right, by the bytes here."""
+        """Return which of these versions, all on this disk, a device proved to have and keep; and those of which it
+        said so and failed. `prove`: what is right, by the bytes here."""
         said = await questions.ask(folder, asked)
         claimed = [h for h, yes in zip(asked, said, strict=True) if yes and (device, h) not in self._disproved]
         proven: list[Held] = []

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from os.path import join
 
+import trio
+
 from shoal.crdt.model import CHUNK_REF_SIZE
 from shoal.node.folder.deltas import BadDelta, Delta, Neighbourhood, without
 from shoal.node.folder.disk import Disk
@@ -52,8 +54,15 @@ class Packer:
         does not hold these chunks. `former`: the chunks of a version before that is packed; `as_kept`: the file need
         not be read as a whole. What the objects copy from is staged. Raises OSError."""
         wanted = {chunk for chunk, _ in refs_of(chunks)}
-        bases = {chunk for chunk in wanted if self._places.users(chunk)}
-        known = bases | {chunk for chunk in wanted if self._places.has_object(chunk)}
+        known: set[bytes] = set()
+        bases: set[bytes] = set()
+        for count, chunk in enumerate(wanted, 1):
+            if self._places.users(chunk):
+                bases.add(chunk)
+            if chunk in bases or self._places.has_object(chunk):
+                known.add(chunk)
+            if count % 500 == 0:
+                await trio.lowlevel.checkpoint()
         near = [place for place in _places(former) if place[0] not in wanted]
         made = await self._turns.apart(self._make, name, list(_places(chunks)), known, bases, near, as_kept)
         if made is None:

@@ -13,7 +13,7 @@ from streams import MemoryStream
 
 from shoal.crdt import codec
 from shoal.crdt.model import DeviceId, FolderId
-from shoal.node.holdings import MOST, Held
+from shoal.node.holdings import AT_ONCE, MOST, Held
 from shoal.node.replica import Replica
 from shoal.node.session import MAX_FRAME, Session
 from shoal.transfer.stream import FrameStream, StreamClosed
@@ -40,7 +40,8 @@ class Quiet:
         return [False] * len(asked)
 
     async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
-        return [b""] * len(asked)
+        await trio.sleep(1)
+        return [nonce + asker] * len(asked)
 
     def addresses(self) -> list[str]:
         return []
@@ -102,3 +103,45 @@ async def test_a_peer_that_reads_is_answered_whatever_it_asks(autojump_clock: tr
                 answers += cast("list[Any]", codec.decode(frame, MAX_FRAME, 6))[0] == "held"
         nursery.cancel_scope.cancel()
     assert answers == node.questions == 50
+
+
+async def converse(autojump_clock: trio.testing.MockClock, said: Sequence[list[Any]], seconds: float) -> list[Any]:
+    """Say something to a session; return what it says of proofs within some seconds."""
+    here, there = ends(100)
+    session, peer = Session(FrameStream(here, MAX_FRAME), Quiet(), trio.current_time), FrameStream(there)
+    found: list[Any] = []
+
+    async def listen() -> None:
+        while (frame := await peer.receive()) is not None:
+            message = cast("list[Any]", codec.decode(frame, MAX_FRAME, 6))
+            found.extend([message] if message[0] == "proof" else [])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        nursery.start_soon(listen)
+        for message in said:
+            await peer.send(codec.encode(message))
+        await trio.sleep(seconds)
+        nursery.cancel_scope.cancel()
+    return found
+
+
+NONCE = b"n" * 32
+
+
+async def test_who_asks_for_proof_gets_one_for_itself(autojump_clock: trio.testing.MockClock) -> None:
+    (answer,) = await converse(autojump_clock, [["prove?", FOLDER, 7, NONCE, [bytes(28)] * 2]], 3)
+    assert answer == ["proof", FOLDER, 7, [NONCE + bytes(32)] * 2]
+
+
+async def test_no_more_proofs_are_made_than_a_few_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
+    many = [["prove?", FOLDER, number, NONCE, [bytes(28)]] for number in range(50)]
+    answers = await converse(autojump_clock, many, 10)
+    assert [answer[2] for answer in answers] == list(range(AT_ONCE))
+
+
+@pytest.mark.parametrize("nonce", [b"", b"short", bytes(33)])
+async def test_a_nonce_of_another_length_is_no_message(autojump_clock: trio.testing.MockClock, nonce: bytes) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await converse(autojump_clock, [["prove?", FOLDER, 1, nonce, [bytes(28)]]], 3)
+    assert caught.group_contains(codec.Malformed)

@@ -246,8 +246,11 @@ class Linux:
             return False
 
     def may_write(self, path: str) -> bool:
-        with self._way(path) as (folder, name):
-            return os.access(name, os.W_OK | os.X_OK, dir_fd=folder)
+        try:
+            with self._way(path) as (folder, name):
+                return os.access(name, os.W_OK | os.X_OK, dir_fd=folder)
+        except OSError:  # what is tried then says why
+            return False
 
     def sync_all(self, path: str) -> None:
         fd = self._open(path, FLAGS["folder"])

@@ -20,7 +20,9 @@ def mode(path: Path) -> int:
 def test_a_read_only_folder_is_written_and_is_read_only_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o555)
-    monkeypatch.setattr(os, "access", lambda path, wanted: mode(Path(path)) & 0o300 == 0o300)  # what root is not told
+    monkeypatch.setattr(
+        os, "access", lambda path, wanted, **where: mode(Path(path)) & 0o300 == 0o300
+    )  # what root is not told
     with disk.writable(str(folder)):
         assert mode(folder) == 0o755
         (folder / "name").touch()
@@ -30,7 +32,7 @@ def test_a_read_only_folder_is_written_and_is_read_only_again(tmp_path: Path, mo
 def test_a_folder_that_is_renamed_meanwhile_is_read_only_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, moved = tmp_path / "folder", tmp_path / "moved"
     folder.mkdir(mode=0o555)
-    monkeypatch.setattr(os, "access", lambda path, wanted: False)
+    monkeypatch.setattr(os, "access", lambda path, wanted, **where: False)
     with disk.writable(str(folder)):
         folder.rename(moved)
     assert mode(moved) == 0o555
@@ -39,7 +41,7 @@ def test_a_folder_that_is_renamed_meanwhile_is_read_only_again(tmp_path: Path, m
 def test_its_mode_comes_back_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)
-    monkeypatch.setattr(os, "access", lambda path, wanted: False)
+    monkeypatch.setattr(os, "access", lambda path, wanted, **where: False)
     with pytest.raises(OSError, match="gone"), disk.writable(str(folder), str(tmp_path / "nowhere")):
         raise OSError("gone")
     assert mode(folder) == 0o500

@@ -35,7 +35,6 @@ CALLS: dict[str, Callable[[Linux, str], object]] = {
     "rename to": lambda fs, way: fs.rename(f"{os.path.dirname(way)}/here", f"{way}/g"),
     "rename_new": lambda fs, way: fs.rename_new(f"{os.path.dirname(way)}/here", f"{way}/g"),
     "exchange": lambda fs, way: fs.exchange(f"{os.path.dirname(way)}/here", f"{way}/f"),
-    "may_write": lambda fs, way: fs.may_write(f"{way}/in"),
     "sync_all": lambda fs, way: fs.sync_all(f"{way}/in"),
 }
 
@@ -66,6 +65,11 @@ def test_every_call_goes_through_folders_and_through_no_link(root: Path, call: s
     opened = CALLS[call](fs, f"{root}/{deep}real")
     if isinstance(opened, linux.LinuxFile):
         opened.close()
+
+
+def test_nothing_may_be_written_where_a_link_leads(root: Path) -> None:
+    assert Linux(str(root)).may_write(f"{root}/real/in")
+    assert not Linux(str(root)).may_write(f"{root}/link/in")
 
 
 @pytest.mark.parametrize("call", ["lstat", "scan"])

@@ -162,7 +162,7 @@ class Linux:
     def _way(self, path: str) -> _Way:
         if self._below is None or not path.startswith(self._below):
             return _Way(None, path, ends=False)
-        directory, _, name = path.rpartition("/")
+        directory, _, name = path.rstrip("/").rpartition("/")
         held = self._held.folders
         if held is None:
             return _Way(_open_directory(directory), name, ends=True)

@@ -67,6 +67,11 @@ def test_every_call_goes_through_folders_and_through_no_link(root: Path, call: s
         opened.close()
 
 
+def test_a_folder_is_reached_with_a_slash_at_its_end_too(root: Path) -> None:
+    assert [name for name, _ in Linux(str(root)).scan(f"{root}/deep/real/in/")] == []
+    assert len(Linux(str(root)).scan(f"{root}/deep/")) == len(os.listdir(root / "deep"))
+
+
 def test_nothing_may_be_written_where_a_link_leads(root: Path) -> None:
     assert Linux(str(root)).may_write(f"{root}/real/in")
     assert not Linux(str(root)).may_write(f"{root}/link/in")

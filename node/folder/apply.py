@@ -84,7 +84,6 @@ class Applier:
         self._placer = placer
         self._rules = rules
         self._problems = problems
-        self._checked: set[str] = set()  # folders found to be no links, until the next await
         self._unsynced: dict[str, None] = {}  # folders to sync before the store may hear of what changed in them
 
     async def apply(self, nodes: Iterable[NodeId], busy: set[NodeId]) -> Steps:
@@ -96,6 +95,8 @@ class Applier:
             match step:
                 case _ if owner_of(step) in steps.stuck:
                     pass  # it rests on what could not be done; and while it is placed, it is not looked at
+                case Rename(record, _) | Park(record) | Remove(record) if self._placer.is_filling(record.id):
+                    steps.waiting.append(owner_of(step))
                 case Place(view):
                     steps.place.append(view)
                 case Wait(node):
@@ -104,10 +105,8 @@ class Applier:
                 case _:
                     self._try(step, steps)
             if count % STEPS_AT_ONCE == 0:
-                self._checked.clear()
                 self._commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
-        self._checked.clear()
         open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._commit()
@@ -179,7 +178,6 @@ class Applier:
         if path is None:
             return False
         full = os.path.join(self._root, path)
-        self._check_folder(os.path.dirname(path))
         content = view.version.content
         assert isinstance(content, DirContent)
         try:
@@ -210,7 +208,6 @@ class Applier:
         if not _is_expected(found, now) and not (now.parent == PARKED and is_same(found, now.signature)):
             steps.look.append(old)
             return False
-        self._check_folder(os.path.dirname(path))
         own = [source] if record.kind == "dir" else []  # its `..` changes
         try:
             with self._disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
@@ -265,7 +262,6 @@ class Applier:
         if not _is_expected(found, record):
             steps.look.append(path)
             return False
-        self._check_folder(os.path.dirname(path))
         if record.kind == "dir":
             return self._remove_folder(record, path, full, steps)
         kept = self._placer.kept_path(record)
@@ -315,7 +311,6 @@ class Applier:
         if not _is_expected(self._disk.look(full), record):
             steps.look.append(path)
             return False
-        self._check_folder(os.path.dirname(path))
         if not self._disk.set_meta(full, content, record.signature):
             steps.look.append(path)
             return False
@@ -341,12 +336,6 @@ class Applier:
             return replace(found, mode=record.signature.mode) if record.kind == "dir" else found
         steps.look.append(path)
         return replace(record.signature, ctime_ns=0)
-
-    def _check_folder(self, directory: str) -> None:
-        """Check that no part of the way is a link now. Raises NotADirectoryError."""
-        if directory not in self._checked:
-            self._disk.guarded(self._root, [directory])
-            self._checked.add(directory)
 
     def _free_path(self, view: NodeView) -> str | None:
         """Return the path of the view's place, None where its folder is not there or the place is taken."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import realpath
 
 import trio
 
@@ -87,9 +88,10 @@ class FolderEngine:
         watch: Watch = watch,
     ) -> None:
         self.metadata = Metadata(replica.staging, replica.folder)
-        self._disk = Disk(fs or Linux(), self.metadata)
+        fs = fs or Linux(realpath(root))
+        self._disk = Disk(fs, self.metadata)
         self._now_ms = now_ms
-        self.root = self._disk.fs.real_path(root)
+        self.root = fs.real_path(root)
         self.replica = replica
         self.index = LocalIndex(replica.staging, replica.folder)
         self.selection = Selection(replica.staging, replica.folder, replica)
@@ -115,7 +117,7 @@ class FolderEngine:
         merger = Merger(self._turns, self.index, replica, self.contents, stash)
         self.resolver = Resolver(*ways, stash, busy, self.looking.saw)
         self.chooser = Chooser(*at, self.selection, self._chosen)
-        self.leaver = Leaver(*at, self.selection, self._placer, self._problems)
+        self.leaver = Leaver(*ways, self.selection, self._placer, self._problems)
         self._document = SelectedDocument(replica, self.selection, self.index)
         applier = Applier(
             *at, self._placer, self._rules, self._problems, self._document, self.chooser.mark_children, self.one_way

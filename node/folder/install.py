@@ -33,18 +33,23 @@ class Installer:
     def finish(self, targets: Sequence[Target]) -> list[OSError | None]:
         """Give the temporaries their lengths, modes and times; return for each what went wrong."""
         results: list[OSError | None] = []
-        for target in targets:
-            assert target.view.version.content is not None
-            try:
-                self._disk.finish_temporary(target.temporary, target.view.version.content)
-                results.append(None)
-            except OSError as error:
-                results.append(error)
+        with self._disk.fs.held():
+            for target in targets:
+                assert target.view.version.content is not None
+                try:
+                    self._disk.finish_temporary(target.temporary, target.view.version.content)
+                    results.append(None)
+                except OSError as error:
+                    results.append(error)
         return results
 
     def take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
         """Put finished temporaries in their places; return for each its signature there; None where the disk was not
         as expected, which is left as it is; or the error. Those that failed are temporaries still."""
+        with self._disk.fs.held():
+            return self._take_names(ready)
+
+    def _take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
         results: list[Signature | OSError | None] = []
         for target, trouble in ready:
             if trouble is not None:

@@ -10,7 +10,7 @@ Keys after the folder's 16 bytes, in column `local`:
     b, q                       see `bases`
     #                          how many nodes there are
     !                          empty; there once the whole folder was looked at
-and those of `chunk_places`.
+and those of `chunk_places` (k, d, u).
 """
 
 from __future__ import annotations

@@ -206,7 +206,6 @@ class OneWay:
                 continue
             source, target = os.path.join(self._root, path), os.path.join(self._root, gone[record.id])
             try:
-                self._disk.guarded(self._root, [os.path.dirname(path), os.path.dirname(gone[record.id])])
                 own = [source] if record.kind == "dir" else []
                 with self._disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
                     self._disk.rename_new(source, target)
@@ -219,7 +218,6 @@ class OneWay:
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
         record = self._index.get(change.node) if change.node is not None else None
-        self._disk.guarded(self._root, [os.path.dirname(path)])
         if found is not None and kind_of(found) == "dir":
             if record is not None and record.kind == "dir":
                 self._disk.set_meta(full, record.content, found)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.objects import Objects
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import chunk_id
 
@@ -22,8 +22,8 @@ class ChunkReader:
 
     def __init__(self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica) -> None:
         self._disk = disk
+        self._objects = Objects(disk, root)
         self._turns = turns
-        self._root = root
         self._index = index
         self._key = replica.content_key
 
@@ -43,13 +43,14 @@ class ChunkReader:
         return [data for data, _ in read], {path for _, damaged in read for path in damaged}
 
     def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
-        return [self._read(*want) for want in wanted]
+        with self._disk.fs.held():
+            return [self._read(*want) for want in wanted]
 
     def _read(self, chunk: bytes, places: Sequence[tuple[str, int]], length: int) -> tuple[bytes | None, list[str]]:
         """Return the chunk from the first place that has it, None from none; and the paths that did not."""
         damaged: list[str] = []
         for path, offset in places:
-            data = self._disk.read_piece(os.path.join(self._root, path), offset, length)
+            data = self._objects.read_source(path, offset, length)
             if data is not None and chunk_id(self._key, data) == chunk:
                 return data, damaged
             damaged.append(path)

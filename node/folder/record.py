@@ -327,13 +327,14 @@ class Recorder:
 
     def _read_all(self, group: Sequence[tuple[Seen, Content | None]]) -> list[Content | FileChanged | OSError]:
         results: list[Content | FileChanged | OSError] = []
-        for seen, base in group:
-            assert seen.signature is not None
-            path, key = self._absolute(seen.path), self._replica.content_key
-            try:
-                results.append(self._disk.read_content(path, key, seen.signature, base))
-            except (FileChanged, OSError) as error:
-                results.append(error)
+        with self._disk.fs.held():
+            for seen, base in group:
+                assert seen.signature is not None
+                path, key = self._absolute(seen.path), self._replica.content_key
+                try:
+                    results.append(self._disk.read_content(path, key, seen.signature, base))
+                except (FileChanged, OSError) as error:
+                    results.append(error)
         return results
 
     def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]], *, tell: bool = True) -> None:

@@ -106,7 +106,7 @@ def device(number: int, root: Path, store: MemoryStore, fate: Fate) -> Device:
         made.replica,
         made._fetch,
         lambda: 0,
-        fs=Mortal(Linux(), fate),
+        fs=Mortal(Linux(str(root)), fate),
         turns=InlineTurns(),
         watch=see_nothing,
     )

@@ -255,6 +255,9 @@ class Device:
     def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
         return self.engine.leaver.holds(asked)
 
+    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
+        return [b""] * len(asked)  # here nothing is left out
+
     def addresses(self) -> list[str]:
         return []
 

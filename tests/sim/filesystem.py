@@ -11,6 +11,7 @@ import os
 import random
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from shoal.crdt.model import Attributes
@@ -179,6 +180,9 @@ class SimFileSystem:
         )
 
     # -- the port ----------------------------------------------------------------------------------------------------
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def open(self, path: str, how: How) -> SimFile:
         self.on_call("open", path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from tests.sim.device import ROOT, Device
@@ -34,12 +34,23 @@ class Texts:
     def may_come_back(self, text: bytes) -> bool:
         """Return whether somebody else than who destroyed it handled the file when it held this text, or what it was
         written over: a move beats a deletion that has not seen it, and so does an edit, a chmod or a touch."""
-        handlers = set(self.movers) if text in self.with_folder else set[int]()
+        handlers: set[int] = set()
+        for each in self._way_back(text):
+            handlers |= self.handled.get(each, set())
+        if any(text in self._way_back(gone) for gone in self.with_folder):  # nobody may have heard of what came after
+            handlers |= self.movers
+        return all(handlers - {destroyer} for destroyer in self.destroyed.get(text, ()))
+
+    def handle(self, text: bytes, device: int) -> None:
+        """Take note that a file with this text was moved or touched on a device, where it is (again)."""
+        self.handled.setdefault(text, set()).add(device)
+        self.destroyed.get(text, set()).discard(device)
+
+    def _way_back(self, text: bytes) -> Iterator[bytes]:
         way: bytes | None = text
         while way is not None:
-            handlers |= self.handled.get(way, set())
+            yield way
             way = self.before.get(way)
-        return all(handlers - {destroyer} for destroyer in self.destroyed.get(text, ()))
 
 
 class Person:
@@ -152,7 +163,7 @@ class Person:
             self.texts.movers.add(self.device.number)
         for each in inside:
             if stat.S_ISREG(self.fs.lstat(each).mode):
-                self.texts.handled.setdefault(self.text(each), set()).add(self.device.number)
+                self.texts.handle(self.text(each), self.device.number)
 
     # -- what they do ------------------------------------------------------------------------------------------------
 

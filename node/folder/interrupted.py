@@ -39,7 +39,7 @@ def recognise_placed(disk: Disk, root: str, index: LocalIndex) -> None:
     for record in index.intended():
         path = index.path(record.parent)
         there = disk.look_quietly(os.path.join(root, path, record.name)) if path is not None else None
-        holder = index.child(record.parent, record.name)
+        holder = index.holder(record.parent, record.name)
         if there is not None and is_same(there, record.signature) and holder in (None, record.id):
             index.put(replace(record, signature=replace(there, ctime_ns=0)))
         index.forget_intention(record.id)

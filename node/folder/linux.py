@@ -115,6 +115,9 @@ class Linux:
             os.close(fd)
         return found
 
+    def names(self, path: str) -> list[str]:
+        return os.listdir(path)
+
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         os.mkdir(path, mode)
 

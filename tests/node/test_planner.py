@@ -4,6 +4,7 @@ together, whole plans in order and without a miss, and any parts of plans in at 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,7 @@ from shoal.node.folder.planner import (
     plan,
 )
 from shoal.node.folder.signature import Signature
+from shoal.node.name_rules import same
 
 NAMES = ["a", "b", "c", "d"]
 SIGNATURE = Signature(1, 1, 1, 1, 1, 1)
@@ -59,16 +61,19 @@ class Wanted:
 
 
 class Disk:
-    """The synced tree as dicts, and what each step does to it. `carry_out` says whether a step could be done."""
+    """The synced tree as dicts, and what each step does to it. `carry_out` says whether a step could be done. `fold`:
+    names of which this is equal are one to the disk."""
 
-    def __init__(self, records: dict[NodeId, LocalNode]) -> None:
+    def __init__(self, records: dict[NodeId, LocalNode], fold: Callable[[str], str] = same) -> None:
         self.records = records
+        self.fold = fold
 
     def get(self, node: NodeId) -> LocalNode | None:
         return self.records.get(node)
 
-    def child(self, parent: NodeId, name: str) -> NodeId | None:
-        return self.children(parent).get(name)
+    def holder(self, parent: NodeId, name: str) -> NodeId | None:
+        key = self.fold(name)
+        return next((node for each, node in self.children(parent).items() if self.fold(each) == key), None)
 
     def children(self, parent: NodeId) -> dict[str, NodeId]:
         return {record.name: record.id for record in self.records.values() if record.parent == parent}
@@ -82,7 +87,7 @@ class Disk:
     def carry_out(self, step: Step) -> bool:
         match step:
             case MakeFolder(view) | Place(view) if view.id not in self.records:
-                if not self.has(view.parent) or self.child(view.parent, view.name) is not None:
+                if not self.has(view.parent) or self.holder(view.parent, view.name) is not None:
                     return False
                 self._put(view)
             case Place(view) | SetMeta(view) | Note(view):
@@ -96,7 +101,7 @@ class Disk:
                 now = self.records.get(record.id)
                 if now is None or (now.parent, now.name) != (record.parent, record.name) or not self.has(view.parent):
                     return False
-                if self.child(view.parent, view.name) is not None or self._is_inside(view.parent, record.id):
+                if self.holder(view.parent, view.name) is not None or self._is_inside(view.parent, record.id):
                     return False
                 self.records[record.id] = replace(now, parent=view.parent, name=view.name, copy_of=view.copy_of)
             case Park(record):

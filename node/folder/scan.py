@@ -259,7 +259,8 @@ class Scanner:
             self._compare(seen, None, findings, queue, deep=True)
             return
         other = self._index.by_inode(signature.device, signature.inode) if kind_of(signature) == "dir" else None
-        if (record.kind == "dir") != (kind_of(signature) == "dir") or (other is not None and other != node):
+        is_another = (record.kind == "dir") != (kind_of(signature) == "dir") or (other is not None and other != node)
+        if is_another or (record.copy_of is not None and self._replica.view(node) is None):
             findings.replaced[node] = self._index.path(node) or seen.path
             self._compare(seen, None, findings, queue, deep=True)
         elif node in self._busy:

@@ -156,6 +156,11 @@ class Scanner:
         if directory is None or (parent, key) in findings.alike or self._is_queued(parent, queue):
             return
         findings.alike.add((parent, key))
+        record = self._index.get(parent)
+        if record is not None and is_gone(self._disk, self._root, self._index, parent):
+            # What the disk takes for that name may be another folder by now.
+            self._look_at_alike(record.parent, record.name, findings, queue, listed)
+            return
         if parent not in listed:
             try:
                 names = self._disk.fs.names(self._absolute(directory))

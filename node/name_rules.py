@@ -34,9 +34,9 @@ _ASCII_LOWER = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTU
 @dataclass(frozen=True, slots=True)
 class NameRules:
     """One kind of disk. `case`: see `Case`; `forms`: normal forms are one name; `stores`: the normal form that it
-    stores whatever it is given; `ignores`: signs that are not seen make no other name. What it refuses: `forbids` some
-    of `FORBIDDEN` and control characters, `trims` dots and spaces at the end, `reserves` CON and the like, `utf8` wants
-    nothing else."""
+    stores whatever it is given; `lowers`: it lists all in lower case; `ignores`: signs that are not seen make no other
+    name. What it refuses: `forbids` some of `FORBIDDEN` and control characters, `trims` dots and spaces at the end,
+    `reserves` CON and the like, `utf8` wants nothing else."""
 
     case: Case = "told"
     forms: bool = False
@@ -46,6 +46,7 @@ class NameRules:
     trims: bool = False
     reserves: bool = False
     utf8: bool = False
+    lowers: bool = False
 
     @property
     def folds(self) -> bool:
@@ -79,6 +80,8 @@ class NameRules:
             name = bare + name[len(bare) :].translate(_TRAILING)
         if self.reserves and (found := _RESERVED.match(name)):
             name = f"{found[0]}_{name[found.end() :]}"
+        if self.lowers:
+            name = "".join(map(_simple, name))
         return unicodedata.normalize(self.stores, name) if self.stores else name
 
     def told(self, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from dataclasses import replace
 from os.path import join
 
 from shoal.node.folder.disk import Disk
@@ -18,7 +19,7 @@ from shoal.node.replica import Replica
 
 TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}  # not with the name
 
-_STEM = "kind-a"
+_STEM = "Kind-a"
 _LETTER = f"{_STEM}\u00e9"
 _LETTER_IN_TWO = f"{_STEM}e\u0301"
 _SHARP_S = f"{_STEM}\u00df"
@@ -49,12 +50,13 @@ class _Probe:
             return NameRules(forbids=True, trims=True, reserves=True, utf8=True, case="full", forms=True)
         case = self._case()
         forms = self._is_there(_LETTER_IN_TWO)
-        stored = self._disk.fs.names(self._place) if forms else []
+        stored = self._disk.fs.names(self._place) if forms or case != "told" else []
         rules = NameRules(
             case=case,
             forms=forms,
             stores="NFD" if _LETTER_IN_TWO in stored else "",
             ignores=case != "told" and self._is_there(f"{_STEM}\u200d\u00e9"),
+            lowers=_STEM.lower() in {name[: len(_STEM)] for name in stored},
         )
         return self._with_refusals(rules)
 
@@ -68,11 +70,8 @@ class _Probe:
     def _with_refusals(self, rules: NameRules) -> NameRules:
         if self._make(_ALL_ODD) and not self._is_there(_ALL_ODD.rstrip(". ")):
             return rules
-        return NameRules(
-            case=rules.case,
-            forms=rules.forms,
-            stores=rules.stores,
-            ignores=rules.ignores,
+        return replace(
+            rules,
             forbids=not self._make(_ODD_SIGNS),
             trims=not self._make(_TRAILING) or self._is_there(_TRAILING.rstrip(". ")),
             reserves=not self._make(_RESERVED),

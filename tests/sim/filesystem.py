@@ -142,6 +142,8 @@ class SimFileSystem:
         return spelt if spelt is not None else self._stored(name)
 
     def _stored(self, name: str) -> str:
+        if self.rules.lowers:
+            name = name.lower()
         return unicodedata.normalize(self.rules.stores, name) if self.rules.stores else name
 
     def _place(self, path: str) -> tuple[Inode, str]:

@@ -37,7 +37,8 @@ HFS = NameRules(case="full", forms=True, stores="NFD", ignores=True, utf8=True)
 EXT4_CASEFOLD = NameRules(case="full", forms=True, ignores=True)
 VFAT = NameRules(case="simple", forbids=True, trims=True, utf8=True)
 WINDOWS = NameRules(case="simple", forbids=True, trims=True, reserves=True, utf8=True)
-DISKS = [APFS, HFS, EXT4_CASEFOLD, VFAT, WINDOWS]
+NTFS_3G = NameRules(case="simple", forbids=True, trims=True, reserves=True, utf8=True, lowers=True)
+DISKS = [APFS, HFS, EXT4_CASEFOLD, VFAT, WINDOWS, NTFS_3G]
 PLACING = frozenset({"rename", "exchange"})
 
 

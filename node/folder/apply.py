@@ -108,6 +108,7 @@ class Applier:
                 self._commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
         self._checked.clear()
+        steps.stuck |= {node for node in asked if self._owner(node) in steps.stuck}  # a copy is tried with its owner
         open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._commit()

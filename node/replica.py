@@ -383,6 +383,10 @@ class Replica:
         own = self._shown.own_name(shown, node) if node is not None else None
         return self._shown.rules.told(shown) if own is None else own
 
+    def may_show(self, name: str, shown: str, node: NodeId) -> bool:
+        """Return whether `shown` is what this device's disk has a node of that name by."""
+        return name == shown if self._shown is None else self._shown.may_show(name, shown, node)
+
     def _note_conflict(self, node: NodeId) -> None:
         if self.tree.has_conflict(node):
             self.conflicted.add(node)

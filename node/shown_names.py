@@ -86,12 +86,14 @@ class ShownNames:
     def own_name(self, shown: str, node: NodeId) -> str | None:
         """Return the node's own name where `shown` is what the disk shows it by; None where it is another name."""
         record = self._index.get(node)
-        if record is None:
-            return None
-        spelt = self.rules.spell(record.name)
+        return record.name if record is not None and self.may_show(record.name, shown, node) else None
+
+    def may_show(self, name: str, shown: str, node: NodeId) -> bool:
+        """Return whether a node of that name is shown as `shown`: with a twin, or without one."""
+        spelt = self.rules.spell(name)
         tag = shown.rpartition(MARK)[2].partition(")")[0]
         aside = self.rules.spell(conflict_name(spelt, tag)) if tag and node.hex().startswith(tag) else spelt
-        return record.name if shown in (spelt, aside) else None
+        return shown in (spelt, aside)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

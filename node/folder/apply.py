@@ -92,7 +92,7 @@ class Applier:
         asked = [node for node in nodes if node not in busy]
         steps = Steps()
         self._keep_moved(record for node in asked if (record := self._index.get(node)) is not None)
-        for count, step in enumerate(plan(asked, self._document, self._index, busy, self._index.rules.key), 1):
+        for count, step in enumerate(plan(asked, self._document, self._index, busy, self._index.fold), 1):
             match step:
                 case _ if owner_of(step) in steps.stuck:
                     pass  # it rests on what could not be done; and while it is placed, it is not looked at

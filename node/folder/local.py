@@ -17,7 +17,7 @@ and those of `chunk_places`.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from shoal.crdt.facts import content_fields, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
 from shoal.node.folder.chunk_places import PACKED, ChunkPlaces
 from shoal.node.folder.signature import Signature
-from shoal.node.name_rules import PLAIN, NameRules
+from shoal.node.name_rules import PLAIN, NameRules, same
 from shoal.node.store import Staging
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
@@ -66,7 +66,7 @@ class LocalIndex:
         self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
         self.fresh: deque[NodeId] = deque(maxlen=FRESH)  # whose content came to the disk, for who has the time to look
         self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
-        self.rules = PLAIN
+        self.rules, self.folds = PLAIN, False
         self.load()
 
     def load(self) -> None:
@@ -100,13 +100,11 @@ class LocalIndex:
     def holder(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node on disk at this place, or at one that is the same to the disk."""
         found = self.child(parent, name)
-        return (
-            found if found is not None or not self.rules.folds else next(iter(self.alike(parent, name).values()), None)
-        )
+        return found if found is not None or not self.folds else next(iter(self.alike(parent, name).values()), None)
 
     def alike(self, parent: NodeId, name: str) -> dict[str, NodeId]:
         """Return the nodes on disk in a folder whose names are the same as this to the disk, by name."""
-        if not self.rules.folds:
+        if not self.folds:
             found = self.child(parent, name)
             return {name: found} if found is not None else {}
         prefix = self._folder + b"c" + parent + _raw(self.rules.key(name)) + b"\0"
@@ -121,7 +119,7 @@ class LocalIndex:
     def names_between(self, parent: NodeId, first: str, last: str, most: int) -> set[str] | None:
         """Return the names on disk in a folder from `first` to `last`, in the order of their bytes; None when there are
         more than `most`, or they are not in this order."""
-        if self.rules.folds:
+        if self.folds:
             return None
         prefix, end = self._folder + b"c" + parent, _raw(last)
         found: set[str] = set()
@@ -206,7 +204,7 @@ class LocalIndex:
         """Go by what such a disk takes for one name; stage that, and return whether it is another than before."""
         sign = self._folder + b"k"
         before, after = self._staging.get("local", sign), None if rules.plain else rules.sign()
-        self.rules = rules
+        self.rules, self.folds = rules, rules.folds
         if before == after:
             return False
         for key, _ in list(self._staging.scan("local", self._folder + b"c")):
@@ -218,6 +216,11 @@ class LocalIndex:
         else:
             self._staging.put("local", sign, after)
         return True
+
+    @property
+    def fold(self) -> Callable[[str], str]:
+        """What is equal for names that are one to the disk."""
+        return self.rules.key if self.folds else same
 
     def last_rules(self) -> NameRules:
         """Return what the disk was found to be when the folder last started."""
@@ -315,7 +318,7 @@ class LocalIndex:
         self._staging.put("local", self._folder + b"#", self.count.to_bytes(8))
 
     def _place(self, parent: NodeId, name: str) -> bytes:
-        key = _raw(self.rules.key(name)) + b"\0" if self.rules.folds else b""
+        key = _raw(self.rules.key(name)) + b"\0" if self.folds else b""
         return self._folder + b"c" + parent + key + _raw(name)
 
     def _keep(self, record: LocalNode) -> None:

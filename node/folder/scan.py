@@ -128,7 +128,7 @@ class Scanner:
             parent = self._index.find_folder(directory)
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
-            if self._index.rules.folds:
+            if self._index.folds:
                 self._look_at_alike(parent, name, findings, queue, listed)
                 continue
             # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
@@ -234,7 +234,7 @@ class Scanner:
         *,
         deep: bool,
     ) -> None:
-        respelt = self._respelt([name for name, _ in names], known) if self._index.rules.folds else {}
+        respelt = self._respelt([name for name, _ in names], known) if self._index.folds else {}
         for name, signature in names:
             seen = Seen(directory, name, signature)
             if name in respelt:

@@ -229,3 +229,24 @@ async def test_what_changed_there_while_the_node_was_down_is_seen_as_renames(odd
         assert names(usual.root) == {"N", "n", "k" if again[1].engine.index.rules.lowers else "K"}
         assert (usual.root / own).read_text() == "edited"
         assert again[0].engine.index.holder(ROOT, "K" if (usual.root / "K").exists() else "k") == node
+
+
+async def test_a_receive_only_folder_takes_back_the_case_of_a_name(odd: Path, tmp_path: Path) -> None:
+    usual, other = two(odd, tmp_path)
+    async with running(usual, other):
+        (usual.root / "d").mkdir()
+        (usual.root / "d" / "f").write_text("text")
+        (usual.root / "a").write_text("a")
+        await settle(usual, other)
+        if other.engine.index.rules.lowers:
+            return
+        other.engine.set_mode("receive-only")
+        for name in ("a", "d"):
+            (other.root / name).rename(other.root / "between")
+            (other.root / "between").rename(other.root / name.upper())
+        await other.engine.scan()
+        assert names(usual.root) == {"a", "d"}
+        assert await other.engine.revert() == 4
+        await settle(usual, other)
+        assert names(other.root) == names(usual.root) == {"a", "d"}
+        assert (other.root / "d" / "f").read_text() == "text"

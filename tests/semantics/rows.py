@@ -556,6 +556,7 @@ OTHER_DISKS = [
     Case("folding-delete-shown-twin", "N; n", ("create m", "delete n (twin)"), "N; m=new by A", disks=FOLDS),
     Case("folding-delete-twin-edit-twin", "N; n", ("delete N", "edit n (twin)"), "n=edit by B", disks=FOLDS),
     Case("folding-rename-shown-twin", "N; n", ("create m", "move n (twin) k"), "N; k=n; m=new by A", disks=FOLDS),
+    Case("folding-rename-twin-delete-shown", "N; n", ("move n k", "delete n (twin)"), "N; k=n", disks=FOLDS),
     Case("folding-rename-twin-away", "N; n", ("move N k", "create m"), "k=N; m=new by B; n", disks=FOLDS),
     Case(
         "folding-move-shown-twin",

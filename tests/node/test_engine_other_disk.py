@@ -107,3 +107,33 @@ def test_the_letters_that_the_new_disk_takes_apart_are_no_rename() -> None:
     usual, other = play("\u00e9; m", RULES["storing"], take_apart)
     assert usual == {"\u00e9": "\u00e9", "m": "m"}
     assert other == {"e\u0301": "\u00e9", "m": "m"}
+
+
+class Unknowing(Meeting):
+    """The second device's disk folds names, and was not found to: as one folder of it may do by itself."""
+
+    async def live(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            for each in self.devices:
+                self._nursery.start_soon(self._keep_up, each)
+            for pair in self.links:
+                self._nursery.start_soon(self._keep_talking, *pair)
+            await trio.sleep(0.5)
+            Hand(self.people[0], "A").plant(tree(self._case.start))
+            await trio.sleep(60)
+            self.outcome = shown(self.people[0]), shown(self.people[1])
+            self._nursery.cancel_scope.cancel()
+
+
+def test_a_folder_that_folds_names_by_itself_waits_with_the_twin_and_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Device, "_find_rules", lambda self, disk, root: PLAIN)
+    meeting = Unknowing(Case("", "N; n; m", ("", ""), "", disks=((1, "folding"),)), range(2))
+    trio.run(meeting.live, clock=trio.testing.MockClock(autojump_threshold=0))
+    usual, other = meeting.outcome
+    assert usual == {"N": "N", "n": "n", "m": "m"}
+    assert other.keys() in ({"N", "m"}, {"n", "m"})
+    assert all(text == usual[name] for name, text in other.items())
+    (problem,) = meeting.devices[1].engine.state().problems
+    assert "does not tell it from" in problem.reason

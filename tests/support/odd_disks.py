@@ -1,4 +1,7 @@
-"""Real file systems that do not hold all names, on images in files: mounted where the machine can do that."""
+"""Real file systems that do not hold all names, on images in files: mounted where the machine can do that.
+
+Debian's exfatprogs, exfat-fuse, ntfs-3g and dosfstools have the tools that are used where the kernel has no such disks.
+"""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Applier:
         asked = [node for node in nodes if node not in busy]
         steps = Steps()
         self._keep_moved(record for node in asked if (record := self._index.get(node)) is not None)
-        for count, step in enumerate(plan(asked, self._document, self._index, busy), 1):
+        for count, step in enumerate(plan(asked, self._document, self._index, busy, self._index.fold), 1):
             match step:
                 case _ if owner_of(step) in steps.stuck:
                     pass  # it rests on what could not be done; and while it is placed, it is not looked at
@@ -107,6 +107,7 @@ class Applier:
             if count % STEPS_AT_ONCE == 0:
                 self._commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
+        steps.stuck |= {node for node in asked if self._owner(node) in steps.stuck}  # a copy is tried with its owner
         open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._commit()
@@ -340,7 +341,7 @@ class Applier:
     def _free_path(self, view: NodeView) -> str | None:
         """Return the path of the view's place, None where its folder is not there or the place is taken."""
         path = self.place(view)
-        return path if self._index.child(view.parent, view.name) is None else None
+        return path if self._index.holder(view.parent, view.name) is None else None
 
     def place(self, view: NodeView) -> str | None:
         """Return the path that the view is to have, None where its folder is not on disk."""

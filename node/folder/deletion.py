@@ -79,8 +79,10 @@ def _locations_seen(replica: Replica, node: LocalNode) -> list[FactId]:
     record = replica.tree.index.get(node.id)
     if record is None:
         return []
-    if (record.parent, record.shown) != (node.parent, node.name):  # it moved elsewhere, and not on this disk yet
-        here = [place.id for place in record.locations if (place.parent, place.name) == (node.parent, node.name)]
+    if record.parent != node.parent or not replica.may_show(record.shown, node.name, node.id):
+        # It moved elsewhere, and not on this disk yet.
+        seen = (place for place in record.locations if place.parent == node.parent)
+        here = [place.id for place in seen if replica.may_show(place.name, node.name, node.id)]
         if here:
             return here
     return [place.id for place in _heads(record)]

@@ -19,6 +19,7 @@ from shoal.node.folder.bases import TextBases
 from shoal.node.folder.choosing import Chooser
 from shoal.node.folder.contents import Contents
 from shoal.node.folder.disk import Disk
+from shoal.node.folder.disk_kind import TROUBLE, find_rules, move_in
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.following import Following
@@ -48,6 +49,7 @@ from shoal.node.folder.scrub import FolderScrub
 from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.stash import Stash
 from shoal.node.folder.watch import Watch, watch
+from shoal.node.name_rules import NameRules
 from shoal.node.replica import Replica
 from shoal.node.store import Store
 
@@ -86,6 +88,7 @@ class FolderEngine:
         fs: FileSystem | None = None,
         turns: DiskTurns | None = None,
         watch: Watch = watch,
+        find_rules: Callable[[Disk, str], NameRules] = find_rules,
     ) -> None:
         self.metadata = Metadata(replica.staging, replica.folder)
         fs = fs or Linux(realpath(root))
@@ -98,6 +101,7 @@ class FolderEngine:
         replica.rolled_back = self._rolled_back
         self._pulse = Pulse()
         self._watch = watch
+        self._find_rules = find_rules
         self._problems = Problems(now_ms)
         self._rules = IgnoreRules(self._disk, self.root)
         self._turns = turns or DiskTurns()
@@ -269,6 +273,7 @@ class FolderEngine:
 
     async def _run_marked(self) -> None:
         make_places(self._disk, self.root)
+        self._know_the_disk()
         give_back(self._disk, self.root, self.index)
         give_back_removed(self._disk, self.root, self.index)
         recognise_placed(self._disk, self.root, self.index)
@@ -307,6 +312,19 @@ class FolderEngine:
         if not has_marker(self._disk, self.root, self.replica.folder):
             raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
         make_places(self._disk, self.root)
+
+    def _know_the_disk(self) -> None:
+        """Find out what names the disk can hold. Raises OSError."""
+        try:
+            rules = self._find_rules(self._disk, self.root)
+        except OSError as error:
+            if error.errno not in TROUBLE:
+                raise
+            rules = self.index.last_rules()  # it is full, say: other devices can be told all the same
+        self.replica.hold_names(rules)
+        if self.index.hold_names(rules):
+            move_in(self._disk, self.root, self.index, self.replica)
+        self.index.commit(sync=True)
 
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]

@@ -92,6 +92,10 @@ class FileSystem(Protocol):
         """Return the names in a folder, with their signatures; in any order."""
         ...
 
+    def names(self, path: str) -> list[str]:
+        """Return the names in a folder, as they are spelt there; in any order."""
+        ...
+
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         """Make a folder."""
         ...

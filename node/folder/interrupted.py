@@ -71,7 +71,7 @@ def recognise_placed(disk: Disk, root: str, index: LocalIndex) -> None:
     """Record the files that have taken their names, whatever became of them since: what has the name is what a person
     made of them. The scan that follows reads them. Before temporaries are tidied away."""
     for record in index.intended():
-        holder = index.child(record.parent, record.name)
+        holder = index.holder(record.parent, record.name)
         is_placed = not any(is_same(disk.look_quietly(path), record.signature) for path in _temporaries(root, record))
         if is_placed and index.path(record.parent) is not None and holder in (None, record.id):
             index.put(replace(record, signature=replace(record.signature, ctime_ns=0)))

@@ -198,6 +198,9 @@ class Linux:
             os.close(fd)
         return found
 
+    def names(self, path: str) -> list[str]:
+        return os.listdir(path)
+
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         with self._way(path) as (folder, name):
             os.mkdir(name, mode, dir_fd=folder)

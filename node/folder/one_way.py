@@ -105,7 +105,8 @@ class OneWay:
                 await self._compare([(None, seen)], before, busy, recorder)
         files = [seen for seen in findings.appeared if seen.signature and kind_of(seen.signature) != "dir"]
         await self._compare([*findings.changed, *((None, seen) for seen in files)], before, busy, recorder)
-        for node, path in [*findings.missing.items(), *findings.replaced.items()]:
+        respelt = {node: old for node in findings.moved.values() if (old := self._index.path(node)) is not None}
+        for node, path in [*findings.missing.items(), *findings.replaced.items(), *respelt.items()]:
             self._forget_left_out(node)
             if self._index.get(node) is not None:
                 kind: Literal["changed", "deleted"] = "changed" if path in self.local else "deleted"
@@ -208,6 +209,10 @@ class OneWay:
             try:
                 own = [source] if record.kind == "dir" else []
                 with self._disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
+                    if self._index.fold(path) == self._index.fold(gone[record.id]):  # one name to the disk
+                        between = os.path.join(self._root, PRIVATE, "tmp", record.id.hex())
+                        self._disk.rename_new(source, between)
+                        source = between
                     self._disk.rename_new(source, target)
             except OSError:
                 continue

@@ -214,7 +214,7 @@ class Placer:
                 continue  # the document moved on; the node is dirty again
             relative = f"{parent}/{view.name}" if parent else view.name
             record = self._index.get(view.id)
-            if record is None and self._index.child(view.parent, view.name) is not None:
+            if record is None and self._index.holder(view.parent, view.name) is not None:
                 self.partial.add(self.temporary(view))
                 continue  # its name is still another's on disk
             if record is not None and (record.parent, record.name) != (view.parent, view.name):

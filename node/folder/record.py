@@ -135,7 +135,7 @@ class Recorder:
                 if record is not None:
                     findings.strangers.add(seen.path)
                     lost.append(record)
-        findings.moved = {path: record.id for path, record in match(read, lost).items()}
+        findings.moved |= {path: record.id for path, record in match(read, lost).items()}
 
     def _is_new(self, seen: Seen) -> bool:
         """Return whether the document knows nothing at this place."""
@@ -216,7 +216,7 @@ class Recorder:
             for record, parent, seen in kept:
                 view = self._replica.view(record.id)
                 if view is None or (view.parent, view.name) != (parent, seen.name):
-                    changes.append(Move(record.id, parent, seen.name))
+                    changes.append(Move(record.id, parent, self._replica.own_name(seen.name, record.id)))
             # All at once: nobody is to see two of them under one name.
             self._replica.commit(changes, partial(self._record_swap, kept, findings))
 
@@ -248,7 +248,8 @@ class Recorder:
             view = self._replica.view(record.id)
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
             # One that was to be parked when this device died was moved by nobody.
-            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, seen.name)]
+            name = self._replica.own_name(seen.name, record.id)
+            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, name)]
             wanted = self._selection.wants(record.id)
             self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings, wanted))
         return homeless
@@ -273,6 +274,9 @@ class Recorder:
             moved = replace(moved, signature=unread)
             findings.changed.append((moved.id, seen))
         self._index.put(moved)
+        view = self._replica.view(moved.id) if not self._index.rules.plain else None
+        if view is not None and view.name != seen.name:
+            self._replica.stage_dirty(moved.id)  # the name was for the disk's sake alone, and another is now
         if wanted:
             self._selection.keep(moved.id)
 
@@ -359,7 +363,7 @@ class Recorder:
             if node is None and (isinstance(parent, int) or (parent, seen.name) in new):
                 made[seen.path] = len(changes)
                 notes.append(_Note(_blank(seen, kind, content), parent, len(changes)))
-                changes.append(Create(parent, seen.name, kind, content))
+                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
                 continue
             if node is None and not isinstance(parent, int):
                 node = self._index.child(parent, seen.name)
@@ -370,7 +374,7 @@ class Recorder:
             known = self._known_view(parent, seen.name, kind)
             if known is None:
                 made[seen.path] = len(changes)
-                changes.append(Create(parent, seen.name, kind, content))
+                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
                 notes.append(_Note(_blank(seen, kind, content), parent, len(changes) - 1))
                 continue
             found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)

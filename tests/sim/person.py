@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,16 @@ from tests.sim.device import ROOT, Device
 from shoal.node.folder.signature import Signature
 
 NAMES = ["a", "b", "c", "d.txt"]
+TWINS = [
+    "A",
+    "B",
+    "D.TXT",
+    "\u00e9",
+    "e\u0301",
+    "\u00c9",
+    "a:b",
+    "con",
+]  # of those, of each other, and what some disks refuse
 
 
 @dataclass
@@ -56,7 +67,10 @@ class Texts:
 class Person:
     """Does things on a device: `act`."""
 
-    def __init__(self, device: Device, texts: Texts) -> None:
+    def __init__(self, device: Device, texts: Texts, fancies: str | None = None) -> None:
+        """`fancies`: seeds what is drawn for a person who likes names that some disks cannot hold."""
+        self._fancies = fancies
+        self._fancy = random.Random()
         self.device = device
         self.fs = device.fs
         self.texts = texts
@@ -74,7 +88,12 @@ class Person:
         else:
             acts = [self.create, self.create, self.edit, self.edit, self.save, self.save, self.mkdir, self.move]
             acts += [self.move, self.remove, self.swap, self.chmod, self.replace_kind]
-        return self._by_hand(chance.choice(acts), path)
+        act = chance.choice(acts)
+        if self._fancies is not None:
+            self._fancy = random.Random(f"{self._fancies} {name}")
+            if self._fancy.random() < 0.2:
+                act = self._fancy.choice([self.respell, self.respell, self.move_up, self.there_and_back])
+        return self._by_hand(act, path)
 
     def edit_again(self, chance: random.Random, name: str, path: str) -> str:
         """Write a file once more, if it is still there."""
@@ -133,7 +152,10 @@ class Person:
         return self._chance.choice(paths) if paths else None
 
     def _place(self) -> str:
-        return f"{self._chance.choice(self.folders())}/{self._chance.choice(NAMES)}"
+        folder, name = self._chance.choice(self.folders()), self._chance.choice(NAMES)
+        if self._fancies is not None and self._fancy.random() < 0.4:
+            name = self._fancy.choice(TWINS)
+        return f"{folder}/{name}"
 
     # -- what becomes of texts ---------------------------------------------------------------------------------------
 
@@ -254,3 +276,47 @@ class Person:
             self.fs.mkdir(path)
             self._write(f"{path}/in")
         return f"replace by the other kind {path}"
+
+    def respell(self, path: str | None) -> str:
+        """Rename to what a disk may take for the same name; also where a plain rename would do nothing."""
+        path = self._any(self.paths(), path)
+        if path is None:
+            return "nothing"
+        folder, _, name = path.rpartition("/")
+        ways = [name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
+        place = f"{folder}/{self._fancy.choice(ways)}"
+        if place == path or (self.exists(place) and not self._is_same(path, place)):
+            return "nothing"
+        self._handle(path)
+        if self._fancy.random() < 0.5:
+            self.fs.rename(path, place)
+        else:
+            self.fs.rename(path, f"{folder}/~")
+            self.fs.rename(f"{folder}/~", place)
+        return f"respell {path} as {place}"
+
+    def _is_same(self, path: str, place: str) -> bool:
+        return self.fs.lstat(path).inode == self.fs.lstat(place).inode
+
+    def move_up(self, path: str | None) -> str:
+        """Move out of a folder, to the one above, under its name or the folder's twin's."""
+        inside = [each for each in self.paths() if each.count("/") > ROOT.count("/") + 1]
+        path = self._any(inside, path)
+        if path is None or path not in inside:
+            return "nothing"
+        folder, _, name = path.rpartition("/")
+        above, _, outer = folder.rpartition("/")
+        place = f"{above}/{self._fancy.choice([name, outer.swapcase(), name.swapcase()])}"
+        if self.exists(place):
+            return "nothing"
+        self._handle(path)
+        self.fs.rename(path, place)
+        return f"move up {path} to {place}"
+
+    def there_and_back(self, path: str | None) -> str:
+        """Have a folder where a file was, and a file again; or the other way round."""
+        path = self._any(self.paths(), path)
+        if path is None:
+            return "nothing"
+        said = [self.replace_kind(path), self.replace_kind(path)]
+        return " and ".join(said)

@@ -383,9 +383,7 @@ class Recorder:
             if kind == "dir" or same_content(content, known.version.content):
                 notes.append(_Note(replace(found, version=known.version.id), known.parent, None))
             else:  # both sides have something here, and neither has seen the other's
-                # Unless it is this device's own word, lost from the synced tree: then what is here now is the newer.
-                own = known.version.device == self._replica.device
-                changes.append(Edit(known.id, content, known.version.id if own else None))
+                changes.append(Edit(known.id, content, None))
                 notes.append(_Note(found, known.parent, len(changes) - 1))
         if not tell:
             changes, notes = [], [note for note in notes if note.change is None]

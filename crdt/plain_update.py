@@ -42,8 +42,8 @@ def encode(section: Section) -> bytes:
     """Return the update that carries a section."""
     parts = [b"\x01", _number(len(section.items)), _number(section.client), _number(section.clock)]
     for key, value in section.items:
-        raw = key.encode()
-        parts += (_BEFORE, _number(len(raw)), raw, _BETWEEN, _number(len(value)), value)
+        raw, length = key.encode(), len(value)
+        parts += (_BEFORE, _number(len(raw)), raw, _BETWEEN, _SMALL[length] if length < 128 else _number(length), value)
     parts.append(b"\0")
     return b"".join(parts)
 

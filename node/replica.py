@@ -140,6 +140,9 @@ class Replica:
         for change in changes:
             node, made = self._facts_for(change, results)
             facts += made
+            if isinstance(change, Create):
+                results.append(Committed(node, made[0][1].id))
+                continue
             # The edit of a conflict copy is a version of the copy's owner.
             own = [f.id for n, f in made if isinstance(f, Version) and (n == node or isinstance(change, Edit))]
             version = own[-1] if own else None
@@ -343,10 +346,13 @@ class Replica:
 
     def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
         """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
-        for _, fact in facts:
-            self._lamport.observe(fact.lamport)
+        self._lamport.observe(max((fact.lamport for _, fact in facts), default=0))
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
-        for node in self.tree.apply(facts):
+        born, changed = self.tree.take(facts)
+        for node, version in born.items():
+            if known.get(node) != version:
+                self.dirty.mark(node, self.size_of(node))
+        for node in changed:
             self._note_conflict(node)
             if node in known and self.tree.stands_alone(node, known[node]):
                 continue

@@ -62,10 +62,13 @@ class StoredIndex:
 
     def flush(self) -> None:
         """Stage the records that were put; to be called before the staging is committed."""
-        for node, record in self._unwritten.items():
-            self._staging.put("index", self._folder + b"n" + node, encode_record(record))
-            self._keep(record)
-        self._unwritten.clear()
+        prefix = self._folder + b"n"
+        records = self._unwritten
+        self._staging.put_all("index", [(prefix + node, encode_record(record)) for node, record in records.items()])
+        self._cache.update(records)
+        while len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
+        records.clear()
         self._absent.clear()
 
     def children(self, parent: NodeId) -> Iterator[NodeId]:

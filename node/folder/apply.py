@@ -308,7 +308,7 @@ class Applier:
             steps.look.append(path)
             return False
         if isinstance(content, FileContent | LinkContent):
-            record = replace(record, signature=replace(record.signature, mtime_ns=content.mtime_ns))
+            record = replace(record, signature=record.signature._replace(mtime_ns=content.mtime_ns))
         self._changed_in(os.path.dirname(full))
         signature = self._signature_at(path, record, steps)
         if record.kind == "dir":
@@ -321,9 +321,9 @@ class Applier:
         found = self._disk.look(os.path.join(self._root, path))
         if found is not None and is_same(found, record.signature):
             # A folder's mode may be another by now: that is for the scanner to find.
-            return replace(found, mode=record.signature.mode) if record.kind == "dir" else found
+            return found._replace(mode=record.signature.mode) if record.kind == "dir" else found
         steps.look.append(path)
-        return replace(record.signature, ctime_ns=0)
+        return record.signature._replace(ctime_ns=0)
 
     def _check_folder(self, directory: str) -> None:
         """Check that no part of the way is a link now. Raises NotADirectoryError."""

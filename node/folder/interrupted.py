@@ -41,6 +41,6 @@ def recognise_placed(disk: Disk, root: str, index: LocalIndex) -> None:
         there = disk.look_quietly(os.path.join(root, path, record.name)) if path is not None else None
         holder = index.child(record.parent, record.name)
         if there is not None and is_same(there, record.signature) and holder in (None, record.id):
-            index.put(replace(record, signature=replace(there, ctime_ns=0)))
+            index.put(replace(record, signature=there._replace(ctime_ns=0)))
         index.forget_intention(record.id)
     index.commit(sync=True)

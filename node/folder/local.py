@@ -2,7 +2,7 @@
 
 Keys after the folder's 16 bytes, in column `local`:
     n + node                   the record
-    c + parent + name          the child's node id
+    c + parent + name          the child's node id, 1 for a folder or 0, and its `SIGNATURE`; older: the id alone
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
     t + node                   the record as it will be once a file has taken its name, with the temporary's signature
@@ -15,14 +15,16 @@ and those of `chunk_places`.
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
 
-from shoal.crdt.facts import content_fields, read_content
+from shoal.crdt.codec import bytestring
+from shoal.crdt.facts import encode_content, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
 from shoal.node.folder.chunk_places import PACKED, ChunkPlaces
 from shoal.node.folder.signature import Signature
@@ -37,6 +39,8 @@ VERSIONS = f"{PRIVATE}/versions/"
 OBJECTS = f"{PRIVATE}/objects/"
 CACHED = 10_000  # decoded records
 FRESH = 10_000
+FEW = 100
+SIGNATURE = struct.Struct(">QQQqqI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,19 @@ class LocalIndex:
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node on disk at this place."""
-        return _node(self._staging.get("local", self._folder + b"c" + parent + _raw(name)))
+        row = self._staging.get("local", self._folder + b"c" + parent + _raw(name))
+        return NodeId(row[:16]) if row is not None else None
 
     def children(self, parent: NodeId) -> dict[str, NodeId]:
         """Return the nodes on disk in a folder, by name."""
+        return {name: NodeId(row[:16]) for name, row in self.rows(parent).items()}
+
+    def rows(self, parent: NodeId) -> dict[str, bytes]:
+        """Return what is on disk in a folder, by name: rows that begin with the node's id, and are equal to `row_of` it
+        where it is as it was."""
         prefix = self._folder + b"c" + parent
         rows = self._staging.scan("local", prefix)
-        return {key[len(prefix) :].decode("utf-8", "surrogateescape"): NodeId(node) for key, node in rows}
+        return {key[len(prefix) :].decode("utf-8", "surrogateescape"): row for key, row in rows}
 
     def names_between(self, parent: NodeId, first: str, last: str, most: int) -> set[str] | None:
         """Return the names on disk in a folder from `first` to `last`, in the order of their bytes; None when there are
@@ -132,28 +142,43 @@ class LocalIndex:
 
     def put(self, node: LocalNode) -> None:
         """Stage a record in place of the one with its id."""
-        self._put(node, self.get(node.id))
-
-    def add(self, node: LocalNode) -> None:
-        """Stage the record of a node that has none."""
-        self._put(node, None)
-
-    def _put(self, node: LocalNode, old: LocalNode | None) -> None:
-        if old is not None:
-            self._unlink(old, keep_chunks=_chunks(old) == _chunks(node))
-        else:
-            self._count(1)
-        folder, sign = self._folder, node.signature
+        old = self.get(node.id)
+        if old is None:
+            self.add([node])
+            return
+        same = _chunks(old) == _chunks(node)
+        self._unlink(old, keep_chunks=same)
         self._keep(node)
-        self._staging.put("local", folder + b"n" + node.id, _encode(node))
-        self._staging.put("local", folder + b"c" + node.parent + _raw(node.name), node.id)
-        self._staging.put("local", folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id)
-        if node.copy_of is not None:
-            self._staging.put("local", folder + b"o" + node.copy_of + node.id, b"")
-            self._copies.setdefault(node.copy_of, set()).add(node.id)
-        if old is None or _chunks(old) != _chunks(node):
-            self.places.add(node.id, node.content)
+        self._staging.put_all("local", self._rows_of(node))
+        if not same:
+            self.places.add([(node.id, node.content)])
             self.fresh.append(node.id)
+
+    def add(self, nodes: Sequence[LocalNode]) -> None:
+        """Stage the records of nodes that have none."""
+        if not nodes:
+            return
+        rows: list[tuple[bytes, bytes]] = []
+        for node in nodes:
+            rows += self._rows_of(node)
+            if node.kind == "dir" or len(nodes) <= FEW:  # of very many, the folders alone are asked for soon
+                self._keep(node)
+        self._staging.put_all("local", rows)
+        self.places.add([(node.id, node.content) for node in nodes])
+        self.fresh.extend([node.id for node in nodes])
+        self._count(len(nodes))
+
+    def _rows_of(self, node: LocalNode) -> list[tuple[bytes, bytes]]:
+        folder, sign, raw = self._folder, node.signature, _raw(node.name)
+        rows = [
+            (folder + b"n" + node.id, _encode(node, raw)),
+            (folder + b"c" + node.parent + raw, row_of(node.id, node.kind == "dir", sign)),
+            (folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id),
+        ]
+        if node.copy_of is not None:
+            rows.append((folder + b"o" + node.copy_of + node.id, b""))
+            self._copies.setdefault(node.copy_of, set()).add(node.id)
+        return rows
 
     def put_signature(self, node: LocalNode, signature: Signature) -> None:
         """Stage that what is on disk is the same with another signature."""
@@ -170,7 +195,7 @@ class LocalIndex:
 
     def intend(self, node: LocalNode) -> None:
         """Stage that a file is about to take its name: after a crash, what has the name may be that file."""
-        self._staging.put("local", self._folder + b"t" + node.id, _encode(node))
+        self._staging.put("local", self._folder + b"t" + node.id, _encode(node, _raw(node.name)))
 
     def intended(self) -> list[LocalNode]:
         """Return what was to be placed and is not known to have been."""
@@ -264,7 +289,8 @@ class LocalIndex:
 
     def _unlink(self, old: LocalNode, *, keep_chunks: bool) -> None:
         place = self._folder + b"c" + old.parent + _raw(old.name)
-        if self._staging.get("local", place) == old.id:
+        row = self._staging.get("local", place)
+        if row is not None and row[:16] == old.id:
             self._staging.delete("local", place)
         inode = self._folder + b"i" + old.signature.device.to_bytes(8) + old.signature.inode.to_bytes(8)
         if self._staging.get("local", inode) == old.id:
@@ -274,6 +300,10 @@ class LocalIndex:
             self._copies.get(old.copy_of, set()).discard(old.id)
         if not keep_chunks:
             self.places.drop(old.id, old.content)
+
+
+_NULL = b"\xf6"
+_PACKED_SIGNATURE = bytes([0x58, SIGNATURE.size])  # a byte string of that length
 
 
 def object_path(chunk: bytes) -> str:
@@ -294,11 +324,19 @@ def _node(data: bytes | None) -> NodeId | None:
     return NodeId(data) if data is not None else None
 
 
-def _encode(node: LocalNode) -> bytes:
-    s = node.signature
-    signature = [s.device, s.inode, s.size, s.mtime_ns, s.ctime_ns, s.mode]
-    content = content_fields(node.content)
-    return cbor2.dumps([node.parent, _raw(node.name), node.kind, node.version, content, signature, node.copy_of])
+def row_of(node: NodeId, is_dir: bool, signature: Signature) -> bytes:
+    """Return a node's row among those in its folder."""
+    return node + (b"\1" if is_dir else b"\0") + SIGNATURE.pack(*signature)
+
+
+def _encode(node: LocalNode, name: bytes) -> bytes:
+    """Return the CBOR of [parent, name, kind, version, content, packed signature, copy of]."""
+    kind = b"\x63dir" if node.kind == "dir" else b"\x64file"
+    version = bytestring(node.version) if node.version is not None else _NULL
+    signature = _PACKED_SIGNATURE + SIGNATURE.pack(*node.signature)
+    copy_of = bytestring(node.copy_of) if node.copy_of is not None else _NULL
+    content = encode_content(node.content)
+    return b"\x87" + bytestring(node.parent) + bytestring(name) + kind + version + content + signature + copy_of
 
 
 def _decode(node: NodeId, data: bytes) -> LocalNode:
@@ -307,4 +345,6 @@ def _decode(node: NodeId, data: bytes) -> LocalNode:
     found = read_content(content)
     assert found is not None
     text = name.decode("utf-8", "surrogateescape")
-    return LocalNode(node, parent, text, kind, version, found, Signature(*signature), copy_of)
+    # An array in records that older versions wrote.
+    known = Signature(*(SIGNATURE.unpack(signature) if isinstance(signature, bytes) else signature))
+    return LocalNode(node, parent, text, kind, version, found, known, copy_of)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cbor2
 import pytest
-from tests.support.engines import FOLDER, Device, running, settle
+from engines import FOLDER, Device, running, settle
 
 from shoal.crdt.model import ROOT
 from shoal.node.folder.local import SIGNATURE, row_of

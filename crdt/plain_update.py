@@ -42,8 +42,8 @@ def encode(section: Section) -> bytes:
     """Return the update that carries a section."""
     parts = [b"\x01", _number(len(section.items)), _number(section.client), _number(section.clock)]
     for key, value in section.items:
-        raw, length = key.encode(), len(value)
-        parts += (_BEFORE, _number(len(raw)), raw, _BETWEEN, _SMALL[length] if length < 128 else _number(length), value)
+        raw = key.encode()
+        parts += (_BEFORE, _number(len(raw)), raw, _BETWEEN, _number(len(value)), value)
     parts.append(b"\0")
     return b"".join(parts)
 
@@ -85,8 +85,8 @@ def _item(update: bytes, at: int) -> tuple[str, bytes, int]:
 
 
 def _number(value: int) -> bytes:
-    if value < 128:
-        return _SMALL[value]
+    if value < 1 << 14:
+        return _SMALL[value] if value < 128 else bytes((value & 127 | 128, value >> 7))
     raw = bytearray()
     while value > 127:
         raw.append(value & 127 | 128)

@@ -148,7 +148,7 @@ class Replica:
             version = own[-1] if own else None
             results.append(Committed(node, version))
         if facts:
-            with self._atomic():
+            with self._atomic(own=True):
                 self._append(self._document.add(facts))
                 # A settled node's copies are still on disk: the engine has to look at it.
                 settled = {change.node for change in changes if isinstance(change, Resolve)}
@@ -386,11 +386,11 @@ class Replica:
     def _entry_key(self, log_id: LogId, seq: int) -> bytes:
         return self.folder + log_id.key() + seq.to_bytes(8)
 
-    def _atomic(self) -> _Atomic:
-        return _Atomic(self)
+    def _atomic(self, *, own: bool = False) -> _Atomic:
+        return _Atomic(self, own)
 
-    def _commit(self) -> None:
-        self._index.flush()
+    def _commit(self, *, own: bool) -> None:
+        self._index.flush(asked_for_soon=not own)  # what others changed is planned next
         self.staging.commit()
 
     def _roll_back(self) -> None:
@@ -405,8 +405,9 @@ class Replica:
 class _Atomic:
     """Commits the replica's staged changes at the end of the block; after an error all is as it was before."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, own: bool) -> None:
         self._replica = replica
+        self._own = own
 
     def __enter__(self) -> None:
         pass
@@ -416,7 +417,7 @@ class _Atomic:
             self._replica._roll_back()
             return
         try:
-            self._replica._commit()
+            self._replica._commit(own=self._own)
         except BaseException:
             self._replica._roll_back()
             raise

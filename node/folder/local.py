@@ -169,11 +169,11 @@ class LocalIndex:
         self._count(len(nodes))
 
     def _rows_of(self, node: LocalNode) -> list[tuple[bytes, bytes]]:
-        folder, sign, raw = self._folder, node.signature, _raw(node.name)
+        folder, raw, signature = self._folder, _raw(node.name), SIGNATURE.pack(*node.signature)
         rows = [
-            (folder + b"n" + node.id, _encode(node, raw)),
-            (folder + b"c" + node.parent + raw, row_of(node.id, node.kind == "dir", sign)),
-            (folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id),
+            (folder + b"n" + node.id, _encode(node, raw, signature)),
+            (folder + b"c" + node.parent + raw, node.id + (b"\1" if node.kind == "dir" else b"\0") + signature),
+            (folder + b"i" + signature[:16], node.id),  # which begins with device and inode
         ]
         if node.copy_of is not None:
             rows.append((folder + b"o" + node.copy_of + node.id, b""))
@@ -195,7 +195,8 @@ class LocalIndex:
 
     def intend(self, node: LocalNode) -> None:
         """Stage that a file is about to take its name: after a crash, what has the name may be that file."""
-        self._staging.put("local", self._folder + b"t" + node.id, _encode(node, _raw(node.name)))
+        data = _encode(node, _raw(node.name), SIGNATURE.pack(*node.signature))
+        self._staging.put("local", self._folder + b"t" + node.id, data)
 
     def intended(self) -> list[LocalNode]:
         """Return what was to be placed and is not known to have been."""
@@ -303,7 +304,6 @@ class LocalIndex:
 
 
 _NULL = b"\xf6"
-_PACKED_SIGNATURE = bytes([0x58, SIGNATURE.size])  # a byte string of that length
 
 
 def object_path(chunk: bytes) -> str:
@@ -329,14 +329,13 @@ def row_of(node: NodeId, is_dir: bool, signature: Signature) -> bytes:
     return node + (b"\1" if is_dir else b"\0") + SIGNATURE.pack(*signature)
 
 
-def _encode(node: LocalNode, name: bytes) -> bytes:
+def _encode(node: LocalNode, name: bytes, signature: bytes) -> bytes:
     """Return the CBOR of [parent, name, kind, version, content, packed signature, copy of]."""
     kind = b"\x63dir" if node.kind == "dir" else b"\x64file"
     version = bytestring(node.version) if node.version is not None else _NULL
-    signature = _PACKED_SIGNATURE + SIGNATURE.pack(*node.signature)
     copy_of = bytestring(node.copy_of) if node.copy_of is not None else _NULL
-    content = encode_content(node.content)
-    return b"\x87" + bytestring(node.parent) + bytestring(name) + kind + version + content + signature + copy_of
+    common = bytestring(node.parent) + bytestring(name) + kind + version + encode_content(node.content)
+    return b"\x87" + common + bytestring(signature) + copy_of
 
 
 def _decode(node: NodeId, data: bytes) -> LocalNode:

@@ -128,12 +128,13 @@ class RocksStore:
 
     @_translated
     def write(self, ops: Sequence[Op], *, sync: bool) -> None:
-        batch = WriteBatch(raw_mode=True)
+        batch, handles = WriteBatch(raw_mode=True), self._handles
+        put = batch.put
         for column, key, value in ops:
             if value is None:
-                batch.delete(key, self._handles[column])
+                batch.delete(key, handles[column])
             else:
-                batch.put(key, value, self._handles[column])
+                put(key, value, handles[column])
         self._db.write(batch, self._synced if sync else self._unsynced)
 
     @_translated

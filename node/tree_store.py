@@ -62,8 +62,8 @@ class StoredIndex:
         self._absent.discard(record.id)
 
     def flush(self, *, asked_for_soon: bool = True) -> None:
-        """Stage the records that were put; to be called before the staging is committed. `asked_for_soon`: they are kept
-        in memory, which costs more than it gives for the very many files that a first scan finds."""
+        """Stage the records that were put; to be called before the staging is committed. `asked_for_soon`: they are
+        kept in memory, which costs more than it gives for the very many files that a first scan finds."""
         prefix = self._folder + b"n"
         records = self._unwritten
         self._staging.put_all("index", [(prefix + node, encode_record(record)) for node, record in records.items()])

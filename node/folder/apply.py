@@ -202,6 +202,10 @@ class Applier:
             return False
         source, target = os.path.join(self._root, old), os.path.join(self._root, path)
         found = self._disk.look(source)
+        if found is None and now.parent == PARKED:  # it is not where nobody but Shoal has been: it has to come anew
+            for inside in self._index.subtree(now.id):
+                self._index.remove(inside.id)
+            return False
         # A crash right after it was parked leaves its record as it was before; nobody else touches it there.
         if not _is_expected(found, now) and not (now.parent == PARKED and is_same(found, now.signature)):
             steps.look.append(old)
@@ -252,6 +256,10 @@ class Applier:
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
         if found is None or self._index.child(record.parent, record.name) != record.id:
+            in_it = record.kind == "dir" and self._index.children(record.id)
+            if in_it or (found is None and self._became_the_file(record)):
+                steps.look.append(path)  # a person did that: it is for the scanner to find, and to tell
+                return False
             self._index.remove(record.id)
             return True
         if not _is_expected(found, record):
@@ -273,6 +281,10 @@ class Applier:
         self._index.remove(record.id)
         self._problems.clear(path)
         return True
+
+    def _became_the_file(self, copy: LocalNode) -> bool:
+        owner = self._replica.view(copy.copy_of) if copy.copy_of is not None else None
+        return owner is not None and copy.version in owner.heads
 
     def _remove_folder(self, record: LocalNode, path: str, full: str, steps: Steps) -> bool:
         if self._index.children(record.id):
@@ -307,10 +319,15 @@ class Applier:
         if not self._disk.set_meta(full, content, record.signature):
             steps.look.append(path)
             return False
+        was = record.signature
         if isinstance(content, FileContent | LinkContent):
-            record = replace(record, signature=record.signature._replace(mtime_ns=content.mtime_ns))
+            record = replace(record, signature=was._replace(mtime_ns=content.mtime_ns))
         self._changed_in(os.path.dirname(full))
         signature = self._signature_at(path, record, steps)
+        if isinstance(content, FileContent) and was.mtime_ns != content.mtime_ns:
+            # Whoever wrote to it right before it got this time left no other sign: have it read.
+            signature = signature._replace(ctime_ns=0)
+            steps.look.append(path)
         if record.kind == "dir":
             signature = self._disk.look(full) or signature  # its new mode is what was asked for
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))

@@ -275,7 +275,8 @@ class Disk:
             if isinstance(content, FileContent):
                 if (attributes := self.metadata.attributes_here(content)) is not None:
                     file.set_attributes(attributes)
-                file.set_time(content.mtime_ns)
+                if content.mtime_ns != found.mtime_ns:  # an edit made right now would lose the time that tells of it
+                    file.set_time(content.mtime_ns)
         finally:
             file.close()
         return True

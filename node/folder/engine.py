@@ -23,7 +23,7 @@ from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.following import Following
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.interrupted import give_back, recognise_placed
+from shoal.node.folder.interrupted import give_back, give_back_removed, recognise_placed
 from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.leave import Leaver
@@ -268,9 +268,10 @@ class FolderEngine:
     async def _run_marked(self) -> None:
         make_places(self._disk, self.root)
         give_back(self._disk, self.root, self.index)
+        give_back_removed(self._disk, self.root, self.index)
+        recognise_placed(self._disk, self.root, self.index)
         await self._tidy()
         await self._know_what_is_kept()
-        recognise_placed(self._disk, self.root, self.index)
         self.looking.begin()
         self._following.begin()
         self.leaver.look_again()

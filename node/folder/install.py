@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import dirname
@@ -45,7 +44,7 @@ class Installer:
 
     def take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
         """Put finished temporaries in their places; return for each its signature there; None where the disk was not
-        as expected, which is left as it is; or the error."""
+        as expected, which is left as it is; or the error. Those that failed are temporaries still."""
         results: list[Signature | OSError | None] = []
         for target, trouble in ready:
             if trouble is not None:
@@ -58,9 +57,6 @@ class Installer:
                 results.append(None)
             except OSError as error:
                 results.append(error)
-            if not isinstance(results[-1], Signature):
-                with contextlib.suppress(OSError):
-                    self._disk.fs.unlink(target.temporary)
         return results
 
     def _take_name(self, target: Target) -> Signature | None:
@@ -105,7 +101,7 @@ class Installer:
         fs.exchange(swap, path)
         there = fs.lstat(swap)
         if is_same(there, made):
-            fs.unlink(swap)
+            fs.rename(swap, temporary)
         else:  # they saved it once more, over what came: that one stays
             fs.exchange(swap, path)
             fs.rename(swap, f"{kept}-{there.inode}-{there.ctime_ns}")

@@ -214,6 +214,8 @@ class Placer:
         for target in targets:
             self._index.forget_intention(target.view.id)
         self._index.commit(sync=True)  # else an edit after a crash would not be known for one of what was placed
+        lost = [target.temporary for target, result in zip(targets, results, strict=True) if _failed(result)]
+        await self._turns.run(self._remove_all, lost)  # not before: where they are tells what became of them
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
     async def _put_in_place(
@@ -221,13 +223,13 @@ class Placer:
     ) -> list[Signature | OSError | None]:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
         ready = await self._turns.run(self._installer.finish, targets)
-        for target, trouble in zip(targets, ready, strict=True):
-            made = self._disk.look_quietly(target.temporary) if trouble is None else None
-            if made is not None:
-                self._index.intend(_record(target.view, made))
-        self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         try:
             await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
+            for target, trouble in zip(targets, ready, strict=True):
+                made = self._disk.look_quietly(target.temporary) if trouble is None else None
+                if made is not None:
+                    self._index.intend(_record(target.view, made))
+            self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
             await self._turns.apart(self._disk.guarded, self._root, directories)
         except OSError as error:
             return [error] * len(targets)
@@ -243,19 +245,22 @@ class Placer:
 
     def _remove_all(self, paths: Sequence[str]) -> list[None]:
         for path in paths:
-            self._disk.remove_quietly(path)
+            with contextlib.suppress(OSError):
+                self._disk.fs.unlink(path)
         return []
 
     def _drop(self, views: Sequence[NodeView]) -> None:
-        for view in views:
-            with contextlib.suppress(OSError):
-                self._disk.fs.unlink(self.temporary(view))
+        self._remove_all([self.temporary(view) for view in views])
 
     def _relative(self, view: NodeView) -> str | None:
         parent = self._index.path(view.parent) if view.parent != ROOT else ""
         if parent is None:
             return None
         return f"{parent}/{view.name}" if parent else view.name
+
+
+def _failed(result: Signature | OSError | None) -> bool:
+    return not isinstance(result, Signature)
 
 
 def _record(view: NodeView, signature: Signature) -> LocalNode:

@@ -22,13 +22,14 @@ from shoal.node.folder.content_moves import alike, match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.exchange import tell_exchange
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.folder.selection import Selection
-from shoal.node.folder.swaps import closed_swaps
+from shoal.node.folder.swaps import closed_swaps, has_copies
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
@@ -112,7 +113,11 @@ class Recorder:
                 at += 1
             busy |= await self._commit_group(group)
         if not more:
-            await self._commit_missing(findings.missing)
+            missing = findings.missing
+            if any(record.kind == "dir" for record in moved.values()):
+                # Another folder had the name of one that moved: what that lacks is where its folder is now.
+                missing = {node: path for node, path in missing.items() if self._is_gone(node)}
+            await self._commit_missing(missing)
         return busy
 
     async def find_by_content(self, findings: Findings) -> None:
@@ -187,11 +192,7 @@ class Recorder:
             if (
                 is_dir == (record.kind == "dir")
                 and same
-                and (
-                    record.id in findings.missing
-                    or record.id in findings.replaced
-                    or is_gone(self._disk, self._root, self._index, record.id)
-                )
+                and (record.id in findings.missing or record.id in findings.replaced or self._is_gone(record.id))
             ):
                 moves[seen.path] = record
                 taken.add(record.id)
@@ -200,6 +201,9 @@ class Recorder:
             if record is not None and node not in taken and path not in moves:
                 moves[path] = record
         return moves
+
+    def _is_gone(self, node: NodeId) -> bool:
+        return is_gone(self._disk, self._root, self._index, node)
 
     def _can_move(self, record: LocalNode) -> bool:
         """A conflict copy whose conflict was settled meanwhile is nothing that the document could move."""
@@ -216,6 +220,11 @@ class Recorder:
             kept = [(record, parent, seen) for record, seen in swap if (parent := self._parent_of(seen)) is not None]
             if len(kept) < len(swap):
                 continue  # a folder on the way is gone: they are edits, of what is read
+            if has_copies(swap):
+                told = tell_exchange(swap, [parent for _, parent, _ in kept], self._index, self._replica)
+                if told:
+                    findings.changed = [each for each in findings.changed if each[1].path not in here] + told
+                continue
             findings.changed = [(node, seen) for node, seen in findings.changed if seen.path not in here]
             changes = []
             for record, parent, seen in kept:

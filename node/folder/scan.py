@@ -213,6 +213,16 @@ class Scanner:
             if other is not None and other != record.id:  # another known folder took this name
                 findings.replaced[record.id] = path
                 record = None
+        if record is not None and kind != "dir" and record.signature.inode != signature.inode:
+            other = self._index.by_inode(signature.device, signature.inode)
+            parked = self._index.get(other) if other is not None else None
+            if (
+                parked is not None
+                and parked.parent == PARKED
+                and is_gone(self._disk, self._root, self._index, parked.id)
+            ):
+                findings.replaced[record.id] = path  # it came to its name right before a crash
+                record = None
         if record is None:
             if self._is_left_out(seen, signature):
                 self._problems.report(path, OSError(LEFT_OUT))

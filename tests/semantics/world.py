@@ -128,14 +128,14 @@ class Hand:
     def _write(self, path: str, text: str) -> None:
         data = text.encode()
         self._texts.written.add(data)
-        self._texts.destroyed.discard(data)
+        self._texts.destroyed.pop(data, None)
         file = self.fs.open(path, "write")
         file.truncate(0)
         file.write(data, 0)
 
     def _destroy(self, path: str) -> None:
         if stat.S_ISREG(self.fs.lstat(path).mode):
-            self._texts.destroyed.add(self.person.text(path))
+            self._texts.destroyed.setdefault(self.person.text(path), set()).add(self.person.device.number)
 
 
 class Meeting(World):

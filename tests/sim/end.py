@@ -35,11 +35,11 @@ def check(people: Sequence[Person], texts: Texts) -> None:
             mine, theirs = set(trees[0].items()), set(tree.items())
             raise Failure("devices differ", f"0 has {sorted(mine - theirs)}, and {number} {sorted(theirs - mine)}")
     live = {content for _, content in trees[0].values() if isinstance(content, bytes)}
-    if lost := texts.written - live - texts.destroyed - _kept(people):
+    if lost := texts.written - live - texts.destroyed.keys() - _kept(people):
         raise Failure("lost", str(sorted(lost)))
-    if hidden := texts.written - live - texts.destroyed:
+    if hidden := texts.written - live - texts.destroyed.keys():
         raise Failure("hidden", f"nobody overwrote or removed these, and they are only in history: {sorted(hidden)}")
-    if back := live & texts.written & (texts.destroyed - texts.handled):
+    if back := {text for text in live & texts.written & texts.destroyed.keys() if not texts.may_come_back(text)}:
         raise Failure("came back", str(sorted(path for path, (_, text) in trees[0].items() if text in back)))
     for person in people:
         if left := [name for name, _ in person.fs.scan(f"{ROOT}/.shoal/tmp")]:

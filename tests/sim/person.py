@@ -12,17 +12,34 @@ from dataclasses import dataclass, field
 
 from tests.sim.device import ROOT, Device
 
+from shoal.node.folder.signature import Signature
+
 NAMES = ["a", "b", "c", "d.txt"]
 
 
 @dataclass
 class Texts:
-    """Every text ever written is another one. `destroyed`: those that a person overwrote or removed by hand;
-    `handled`: those whose files, or the folders they were in, somebody moved or touched; they may be seen again."""
+    """Every text ever written is another one. `destroyed`: those that a person overwrote or removed by hand, on which
+    devices; `handled`: those whose files, or the folders they were in, somebody moved or touched, likewise; `before`:
+    what a text was written over; `with_folder`: those that went with the folder they were in; `movers`: the devices on
+    which a folder was moved, with all that others had put in it, or were yet to."""
 
     written: set[bytes] = field(default_factory=set)
-    destroyed: set[bytes] = field(default_factory=set)
-    handled: set[bytes] = field(default_factory=set)
+    destroyed: dict[bytes, set[int]] = field(default_factory=dict)
+    handled: dict[bytes, set[int]] = field(default_factory=dict)
+    before: dict[bytes, bytes] = field(default_factory=dict)
+    with_folder: set[bytes] = field(default_factory=set)
+    movers: set[int] = field(default_factory=set)
+
+    def may_come_back(self, text: bytes) -> bool:
+        """Return whether somebody else than who destroyed it handled the file when it held this text, or what it was
+        written over: a move beats a deletion that has not seen it, and so does an edit, a chmod or a touch."""
+        handlers = set(self.movers) if text in self.with_folder else set[int]()
+        way: bytes | None = text
+        while way is not None:
+            handlers |= self.handled.get(way, set())
+            way = self.before.get(way)
+        return all(handlers - {destroyer} for destroyer in self.destroyed.get(text, ()))
 
 
 class Person:
@@ -35,6 +52,7 @@ class Person:
         self._chance = random.Random()
         self._act = ""  # a name for the one that goes on
         self._count = 0
+        self._signatures: set[Signature] = set()
 
     def act(self, chance: random.Random, name: str, path: str | None = None) -> str:
         """Do one thing, drawn by `chance`, perhaps to what is at `path`; return what it was. `name`: another for each
@@ -108,23 +126,33 @@ class Person:
 
     # -- what becomes of texts ---------------------------------------------------------------------------------------
 
-    def _write(self, path: str) -> None:
+    def _write(self, path: str, over: bytes | None = None) -> None:
         self._count += 1
         text = f"{self._act}.{self._count}".encode().ljust(12) * self._chance.choice([1, 1, 1, 2])
         file = self.fs.open(path, "write")
+        self._signatures.add(file.stat())
         file.truncate(0)
+        while file.stat()._replace(size=len(text)) in self._signatures:
+            text += text[:12]  # its clock went back: nothing on the disk would tell this text from one of before
         file.write(text, 0)  # raises where the disk is full: then it was never written
+        self._signatures.add(file.stat())
         self.texts.written.add(text)
+        if over is not None:
+            self.texts.before[text] = over
         file.sync()
 
     def _destroy(self, path: str) -> None:
         if stat.S_ISREG(self.fs.lstat(path).mode):
-            self.texts.destroyed.add(self.text(path))
+            self.texts.destroyed.setdefault(self.text(path), set()).add(self.device.number)
 
     def _handle(self, path: str) -> None:
         found = self.fs.lstat(path).mode
         inside = self.paths(path) if stat.S_ISDIR(found) else [path]
-        self.texts.handled |= {self.text(each) for each in inside if stat.S_ISREG(self.fs.lstat(each).mode)}
+        if stat.S_ISDIR(found):
+            self.texts.movers.add(self.device.number)
+        for each in inside:
+            if stat.S_ISREG(self.fs.lstat(each).mode):
+                self.texts.handled.setdefault(self.text(each), set()).add(self.device.number)
 
     # -- what they do ------------------------------------------------------------------------------------------------
 
@@ -140,7 +168,7 @@ class Person:
         if path is None:
             return "nothing"
         self._destroy(path)
-        self._write(path)
+        self._write(path, over=self.text(path))
         return f"edit {path}"
 
     def save(self, path: str | None) -> str:
@@ -148,7 +176,7 @@ class Person:
         path = self._any(self.files(), path)
         if path is None or self.exists(f"{path}~"):
             return "nothing"
-        self._write(f"{path}~")
+        self._write(f"{path}~", over=self.text(path))
         self._destroy(path)
         self.fs.rename(f"{path}~", path)
         return f"save {path}"
@@ -176,6 +204,8 @@ class Person:
     def _remove(self, path: str) -> None:
         if stat.S_ISDIR(self.fs.lstat(path).mode):
             for inside in sorted(self.paths(path), key=len, reverse=True):
+                if stat.S_ISREG(self.fs.lstat(inside).mode):
+                    self.texts.with_folder.add(self.text(inside))
                 self._remove(inside)
             self.fs.rmdir(path)
         else:

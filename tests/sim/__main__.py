@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one, and print all that happens in it")
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 500), metavar=("FIRST", "COUNT"))
+    parser.add_argument("--forever", action="store_true", help="go on after those until a seed fails")
     parser.add_argument("--operations", type=int, default=60)
     parser.add_argument("--devices", type=int, default=3)
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break this rule, and stop once that is noticed")
@@ -30,14 +32,16 @@ def main() -> int:
     first, count = options.seeds
     failed: list[int] = []
     start = time.process_time()
-    for seed in range(first, first + count):
+    for seed in itertools.count(first) if options.forever else range(first, first + count):
         try:
             run(seed, options.devices, options.operations)
         except Failure as error:
             failed.append(seed)
             print(f"seed {seed}: {str(error).splitlines()[0]}", flush=True)
-            if options.mutation is not None:
+            if options.mutation is not None or options.forever:
                 break
+        if options.forever and (seed + 1 - first) % 500 == 0:
+            print(f"{seed + 1 - first} seeds are well", flush=True)
     spent = time.process_time() - start
     done = seed + 1 - first
     print(f"{done} seeds, {len(failed)} failed {failed[:20]}, {spent / done:.3f} CPU s a seed")

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from shoal.crdt.model import ROOT, Content, DirContent, FileContent, Kind, NodeId, NodeView
+from shoal.crdt.model import Content, DirContent, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.naming import MARK
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
@@ -41,11 +41,22 @@ LOOK_AGAIN = 0.5  # seconds
 @dataclass(frozen=True, slots=True)
 class _Note:
     """What to record of a node once the changes are committed. `change`: the place of its own among them, if any;
-    `parent` as in `Create`; an id of ROOT stands for the node that the change makes."""
+    `parent` as in `Create`."""
 
     node: LocalNode
     parent: NodeId | int
     change: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What to record of the node that change number `change` makes; `parent` as in `Create`."""
+
+    seen: Seen
+    kind: Kind
+    content: Content
+    parent: NodeId | int
+    change: int
 
 
 class Recorder:
@@ -64,6 +75,7 @@ class Recorder:
     ) -> None:
         self._disk = disk
         self._root = root
+        self._inside = root.rstrip("/") + "/"
         self._index = index
         self._replica = replica
         self._problems = problems
@@ -75,7 +87,7 @@ class Recorder:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
         being written to. `more`: others follow, in which what is missing may turn up, so that is left."""
         busy = dict.fromkeys(findings.busy, LOOK_AGAIN)
-        moved = self._moves(findings)
+        moved = self._moves(findings) if not findings.new else {}
         while taken := self._taken_names(findings, moved):
             # The node of that name went elsewhere: what has its name now is another one.
             findings.changed = [(node, seen) for node, seen in findings.changed if (node, seen) not in taken]
@@ -113,8 +125,10 @@ class Recorder:
         if not findings.appeared:
             return
         by_inode = self._moves(findings)
+        findings.new = not by_inode
         if not (by_inode or findings.missing or findings.waiting or findings.replaced):
             return
+        findings.new = False  # others are at work while this one reads
         known = {record.id for record in by_inode.values()}
         gone = (
             record
@@ -270,7 +284,7 @@ class Recorder:
             moved = replace(moved, id=done[0].node, copy_of=None, version=done[0].version)
         if record.kind == "file" or record.signature.mode != seen.signature.mode:
             # Have it read: an inode that was freed is given to the next new file, which is no move at all.
-            unread = replace(seen.signature, ctime_ns=0, mode=record.signature.mode)
+            unread = seen.signature._replace(ctime_ns=0, mode=record.signature.mode)
             moved = replace(moved, signature=unread)
             findings.changed.append((moved.id, seen))
         self._index.put(moved)
@@ -345,7 +359,7 @@ class Recorder:
         """Commit what was read, as one batch, and record it as synced."""
         changes: list[DocChange] = []
         made: dict[str, NodeId | int] = {}  # folder's path -> its node, or the place in `changes` of its Create
-        notes: list[_Note] = []
+        notes: list[_Note | _New] = []
         homes = {directory: self._index.find_folder(directory) for directory in {seen.directory for _, seen, _ in read}}
         new = self._new_names([seen for node, seen, _ in read if node is None], homes)
         for node, seen, content in read:
@@ -361,9 +375,7 @@ class Recorder:
             if parent is None:
                 continue  # its folder vanished or could not be read
             if node is None and (isinstance(parent, int) or (parent, seen.name) in new):
-                made[seen.path] = len(changes)
-                notes.append(_Note(_blank(seen, kind, content), parent, len(changes)))
-                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
+                self._note_new(_New(seen, kind, content, parent, len(changes)), made, notes, changes)
                 continue
             if node is None and not isinstance(parent, int):
                 node = self._index.child(parent, seen.name)
@@ -373,9 +385,7 @@ class Recorder:
                 continue
             known = self._known_view(parent, seen.name, kind)
             if known is None:
-                made[seen.path] = len(changes)
-                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
-                notes.append(_Note(_blank(seen, kind, content), parent, len(changes) - 1))
+                self._note_new(_New(seen, kind, content, parent, len(changes)), made, notes, changes)
                 continue
             found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)
             if kind == "dir":
@@ -389,7 +399,16 @@ class Recorder:
             changes, notes = [], [note for note in notes if note.change is None]
         self._replica.commit(changes, partial(self._record, notes))
         # The document may want another mode or time.
-        self._replica.mark_dirty([note.node.id for note in notes if note.change is None])
+        self._replica.mark_dirty([note.node.id for note in notes if isinstance(note, _Note) and note.change is None])
+
+    def _note_new(
+        self, new: _New, made: dict[str, NodeId | int], notes: list[_Note | _New], changes: list[DocChange]
+    ) -> None:
+        if new.kind == "dir":
+            made[new.seen.path] = new.change
+        notes.append(new)
+        name = self._replica.own_name(new.seen.name, None)
+        changes.append(Create(new.parent, name, new.kind, new.content))
 
     def _new_names(self, found: Sequence[Seen], homes: Mapping[str, NodeId | None]) -> set[tuple[NodeId, str]]:
         """Return the places where neither the synced tree nor the document ever had anything."""
@@ -408,18 +427,24 @@ class Recorder:
             new |= {(home, name) for name in inside if name not in taken}
         return new
 
-    def _record(self, notes: Sequence[_Note], done: Sequence[Committed]) -> None:
+    def _record(self, notes: Sequence[_Note | _New], done: Sequence[Committed]) -> None:
+        added: list[LocalNode] = []
         for note in notes:
-            record = note.node
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
-            if note.change is None:
-                self._index.put(replace(record, parent=home))
-            elif record.id == ROOT:
-                made = done[note.change]
-                self._index.add(replace(record, id=made.node, parent=home, version=made.version))
-                self._selection.keep(made.node)
+            if isinstance(note, _New):
+                made, seen = done[note.change], note.seen
+                assert seen.signature is not None
+                added.append(
+                    LocalNode(made.node, home, seen.name, note.kind, made.version, note.content, seen.signature)
+                )
+            elif note.change is None:
+                self._index.put(replace(note.node, parent=home))
             else:
-                self._index.put(replace(record, parent=home, version=done[note.change].version))
+                self._index.put(replace(note.node, parent=home, version=done[note.change].version))
+        self._index.add(added)
+        if self._selection.choices:
+            for record in added:
+                self._selection.keep(record.id)
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
@@ -476,12 +501,7 @@ class Recorder:
             self._index.remove(record.id)
 
     def _absolute(self, path: str) -> str:
-        return os.path.join(self._root, path) if path else self._root
-
-
-def _blank(seen: Seen, kind: Kind, content: Content) -> LocalNode:
-    assert seen.signature is not None
-    return LocalNode(ROOT, ROOT, seen.name, kind, None, content, seen.signature)
+        return self._inside + path if path else self._root
 
 
 def _size(work: tuple[Seen, Content | None]) -> int:

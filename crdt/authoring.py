@@ -77,11 +77,14 @@ class Author:
             facts.append((node, self._location(old_places, parent, name, kind)))
         return node, facts
 
-    def edit(self, tree: Tree, node: NodeId, content: Content, base: FactId | None) -> Facts:
-        """A new version that replaces `base` (None: it replaces nothing), and the heads that are no conflict with it.
-        An edited copy stays a copy of its owner: it does not take the name from the version that holds it."""
+    def edit(
+        self, tree: Tree, node: NodeId, content: Content, base: FactId | None, apart: tuple[FactId, ...] = ()
+    ) -> Facts:
+        """A new version that replaces `base` (None: it replaces nothing), and the heads that are no conflict with it,
+        but for `apart`, which its author has under other names. An edited copy stays a copy of its owner: it does not
+        take the name from the version that holds it."""
         owner = self._owner(tree, node)
-        version = self._version(self._seen(tree, owner, base), content)
+        version = self._version(self._seen(tree, owner, base, apart), content)
         holder = tree.view(owner) if owner != node else None
         if holder is not None and holder.version.id not in version.replaces:
             version = replace(version, lamport=min(version.lamport, max(holder.version.lamport - 1, 0)))
@@ -110,24 +113,32 @@ class Author:
         moved, facts = self.create(tree, parent, name, "file", copy.version.content)
         return moved, facts + self._drop(tree, copy)
 
-    def delete(self, tree: Tree, node: NodeId, base: FactId | None, seen: tuple[FactId, ...] = ()) -> Facts:
+    def delete(
+        self,
+        tree: Tree,
+        node: NodeId,
+        base: FactId | None,
+        seen: tuple[FactId, ...] = (),
+        apart: tuple[FactId, ...] = (),
+    ) -> Facts:
         """A deletion that replaces `base` alone, so an edit not seen here survives. A copy's settles the conflict.
-        `seen`: locations that it names, too; what follows from them is not the tree's to decide."""
+        `seen`: locations that it names, too; what follows from them is not the tree's to decide. `apart`: as in
+        `edit`."""
         if tree.index.get(node) is None:
             copy = tree.view(node)
-            return self._drop(tree, copy) if copy is not None else []
-        return [(node, self._version(self._seen(tree, node, base) + seen, None))]
+            return self._drop(tree, copy, apart) if copy is not None else []
+        return [(node, self._version(self._seen(tree, node, base, apart) + seen, None))]
 
-    def _drop(self, tree: Tree, copy: NodeView) -> Facts:
+    def _drop(self, tree: Tree, copy: NodeView, apart: tuple[FactId, ...] = ()) -> Facts:
         """A deletion of the head that `copy` shows. It says nothing of the others, whose content may be elsewhere
         alone, or changed there by now."""
         assert copy.copy_of is not None
-        return [(copy.copy_of, self._version(self._seen(tree, copy.copy_of, copy.version.id), None))]
+        return [(copy.copy_of, self._version(self._seen(tree, copy.copy_of, copy.version.id, apart), None))]
 
     @staticmethod
-    def _seen(tree: Tree, node: NodeId, base: FactId | None) -> tuple[FactId, ...]:
+    def _seen(tree: Tree, node: NodeId, base: FactId | None, apart: tuple[FactId, ...]) -> tuple[FactId, ...]:
         """Return what a change of `base` replaces: also the heads of like content, which were seen with it: the same
-        edit on two devices is two heads that nobody can tell apart."""
+        edit on two devices is two heads that nobody can tell apart. Those of `apart` its author did tell apart."""
         if base is None:
             return ()
         record = tree.index.get(node)
@@ -135,7 +146,7 @@ class Author:
         head = next((head for head in heads if head.id == base), None)
         if head is None or head.content is None:
             return (base,)
-        return (base, *(twin for twin in alike(head.content, heads) if twin != base))
+        return (base, *(twin for twin in alike(head.content, heads) if twin != base and twin not in apart))
 
     def _owner(self, tree: Tree, node: NodeId) -> NodeId:
         if tree.index.get(node) is not None:

@@ -19,11 +19,13 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """The content changed. `base`: the version that was on disk before; None when none is known to have been."""
+    """The content changed. `base`: the version that was on disk before; None when none is known to have been. `apart`:
+    versions of the file that are on disk under other names, of which it says nothing, be they like `base`."""
 
     node: NodeId
     content: Content
     base: FactId | None
+    apart: tuple[FactId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,12 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Delete:
     """The node is gone from the disk. `base`: the version that was on disk; `seen`: the locations that it was seen at,
-    see `folder.deletion`. Without any the deletion holds against every move."""
+    see `folder.deletion`. Without any the deletion holds against every move. `apart`: as in `Edit`."""
 
     node: NodeId
     base: FactId | None
     seen: tuple[FactId, ...] = ()
+    apart: tuple[FactId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -408,12 +408,12 @@ class Replica:
         match change:
             case Create(parent, name, kind, content):
                 return self._author.create(self.tree, _resolved(parent, before), name, kind, content, self.is_on_disk)
-            case Edit(node, content, base):
-                return node, self._author.edit(self.tree, node, content, base)
+            case Edit(node, content, base, apart):
+                return node, self._author.edit(self.tree, node, content, base, apart)
             case Move(node, parent, name):
                 return self._author.move(self.tree, node, _resolved(parent, before), name)
-            case Delete(node, base, seen):
-                return node, self._author.delete(self.tree, node, base, seen)
+            case Delete(node, base, seen, apart):
+                return node, self._author.delete(self.tree, node, base, seen, apart)
             case Resolve(node, replaces, content, chosen):
                 return node, self._author.resolve(self.tree, node, replaces, content, chosen=chosen)
 

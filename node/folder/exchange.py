@@ -1,7 +1,12 @@
-"""A file that changed names with a conflict copy of its own: the copy's version is to have the name.
+"""Files and conflict copies of their own that changed names, or were moved over each other.
+
+A file that changed names with its copy: the copy's version is to have the name.
 
 That is one version more, which replaces the copy's head with the same content. Said as two edits, each would be made on
 top of the other's content, as if somebody had overwritten both; and two people who do it at once would lose a version.
+
+A file that was moved over its copy is the file yet, and its copy is gone. Said as an edit of the copy and a deletion of
+the file, both would be gone, as the two versions are alike.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from dataclasses import replace
 from shoal.crdt.ids import copy_id
 from shoal.crdt.model import NodeId
 from shoal.crdt.rivals import alike
-from shoal.node.changes import Committed, Resolve
+from shoal.node.changes import Committed, Delete, Resolve
 from shoal.node.folder.disk import Seen
 from shoal.node.folder.local import LocalIndex, LocalNode
 from shoal.node.folder.swaps import Swap
@@ -55,3 +60,25 @@ def tell_exchange(
         changes.append(Resolve(owner, alike(holder.content, replica.heads(owner)), holder.content, chosen=False))
     replica.commit(changes, record_all)
     return seen_now
+
+
+def tell_moved_over(
+    copy: LocalNode, mover: LocalNode, seen: Seen, parent: NodeId, index: LocalIndex, replica: Replica
+) -> None:
+    """Tell the document that a copy is gone, over which the file, or another copy of it, was moved in the folder
+    `parent`; its own name the engine gives it back."""
+    assert seen.signature is not None
+    now = replace(mover, parent=parent, name=seen.name, signature=seen.signature._replace(ctime_ns=0))
+    owner = copy.copy_of or copy.id
+    apart = (mover.version,) if mover.version is not None else ()
+
+    def record(done: Sequence[Committed]) -> None:
+        index.remove(copy.id)
+        index.put(now)
+        replica.stage_dirty(owner)
+
+    known = copy.version in {head.id for head in replica.heads(owner)}
+    replica.commit(
+        [Delete(copy.id if replica.view(copy.id) is not None else owner, copy.version, (), apart)] if known else [],
+        record,
+    )

@@ -14,7 +14,7 @@ import re
 import pathspec
 
 from shoal.node.folder.disk import Disk
-from shoal.node.folder.local import PRIVATE
+from shoal.node.folder.local import PARKING, PRIVATE
 from shoal.node.folder.signature import Signature
 
 RULES = ".shoalignore"
@@ -75,7 +75,9 @@ class IgnoreRules:
         return sound
 
     def ignores(self, path: str, *, is_dir: bool) -> bool:
-        """Return whether a relative path is left out."""
+        """Return whether a relative path is left out. What is in a folder that waits for its name is no less a person's
+        than elsewhere."""
+        path = path.removeprefix(PARKING)
         if path == PRIVATE or path.startswith(PRIVATE + "/"):
             return True
         return self._spec is not None and self._spec.match_file(path + "/" if is_dir else path)

@@ -331,8 +331,9 @@ class LocalIndex:
         return self.holder(parent, name)
 
     def find_folder(self, path: str) -> NodeId | None:
-        """Return the folder on disk at a relative path."""
-        node = ROOT
+        """Return the folder on disk at a relative path; also one that waits for its name."""
+        node = PARKED if path.startswith(PARKING) else ROOT
+        path = path.removeprefix(PARKING)
         for part in path.split("/") if path else ():
             child = self.holder(node, part)
             record = self.get(child) if child is not None else None

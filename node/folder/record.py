@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from shoal.crdt.model import Content, DirContent, FileContent, Kind, NodeId, NodeView
+from shoal.crdt.model import Content, DirContent, FactId, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.naming import MARK
 from shoal.crdt.tree import same_content
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit
@@ -322,6 +322,14 @@ class Recorder:
             for record in added:
                 self._selection.keep(record.id)
 
+    def _apart(self, record: LocalNode) -> tuple[FactId, ...]:
+        """Return the versions of a file that are on this disk under its other names: its own, and those of copies."""
+        if record.copy_of is None and not self._index.copies(record.id):
+            return ()
+        owner = record.copy_of or record.id
+        family = (self._index.get(node) for node in (owner, *self._index.copies(owner)) if node != record.id)
+        return tuple(each.version for each in family if each is not None and each.version is not None)
+
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
         now = replace(record, content=content, signature=seen.signature)
@@ -330,7 +338,7 @@ class Recorder:
             return _Note(now, record.parent, None)
         if view is not None and view.version.content == content:
             return _Note(replace(now, version=view.version.id), record.parent, None)
-        changes.append(Edit(record.id, content, record.version))
+        changes.append(Edit(record.id, content, record.version, self._apart(record)))
         return _Note(now, record.parent, len(changes) - 1)
 
     def _known_view(self, parent: NodeId | int, name: str, kind: Kind) -> NodeView | None:
@@ -363,14 +371,15 @@ class Recorder:
     def _deletion(self, record: LocalNode, along: Mapping[NodeId, LocalNode]) -> Delete | None:
         """Return what to tell of a record that is gone; None where the document does not have it any more."""
         if self._replica.view(record.id) is not None:
-            return Delete(record.id, record.version, places_seen(self._replica, record, along))
+            seen = places_seen(self._replica, record, along)
+            return Delete(record.id, record.version, seen, self._apart(record))
         owner = self._replica.view(record.copy_of) if record.copy_of is not None else None
         if owner is None or record.version not in owner.heads:
             return None
         # A conflict copy that became the file itself, by an edit. Unless it was on its way there, a person removed it.
         kept = kept_path(self._root, record)
         is_kept = any(self._disk.look_quietly(path) is not None for path in (kept, kept + PACKED))
-        return Delete(owner.id, record.version) if not is_kept else None
+        return Delete(owner.id, record.version, (), self._apart(record)) if not is_kept else None
 
     def _forget(self, group: Sequence[LocalNode], done: Sequence[Committed]) -> None:
         for record in group:

@@ -12,11 +12,11 @@ from functools import partial
 from shoal.crdt.model import NodeId
 from shoal.node.changes import Committed, Move
 from shoal.node.folder.disk import Disk, Seen, kind_of
-from shoal.node.folder.exchange import tell_exchange
+from shoal.node.folder.exchange import tell_exchange, tell_moved_over
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.folder.selection import Selection
-from shoal.node.folder.swaps import closed_swaps, has_copies
+from shoal.node.folder.swaps import closed_swaps, has_copies, known_file
 from shoal.node.replica import Replica
 
 
@@ -84,6 +84,7 @@ class MoveRecorder:
 
     def commit_swaps(self, findings: Findings) -> None:
         """Tell of files that changed names among themselves; what is to be read of them is in `findings.changed`."""
+        self._commit_moved_over(findings)
         for swap in closed_swaps(findings.changed, self._index):
             here = {seen.path for _, seen in swap}
             kept = [(record, parent, seen) for record, seen in swap if (parent := self.parent_of(seen)) is not None]
@@ -102,6 +103,22 @@ class MoveRecorder:
                     changes.append(Move(record.id, parent, self._replica.own_name(seen.name, record.id)))
             # All at once: nobody is to see two of them under one name.
             self._replica.commit(changes, partial(self._record_swap, kept, findings))
+
+    def _commit_moved_over(self, findings: Findings) -> None:
+        changed = dict(findings.changed)
+        for node, seen in findings.changed:
+            copy = self._index.get(node)
+            if copy is None or copy.copy_of is None:
+                continue
+            mover, parent = known_file(seen, self._index), self.parent_of(seen)
+            if mover is None or parent is None or mover.id in changed:
+                continue
+            if mover.id != node and copy.copy_of in (mover.id, mover.copy_of) and self.is_gone(mover.id):
+                tell_moved_over(copy, mover, seen, parent, self._index, self._replica)
+                findings.missing.pop(mover.id, None)
+                del changed[node]
+                changed[mover.id] = seen
+        findings.changed = list(changed.items())
 
     def _record_swap(
         self, swap: Sequence[tuple[LocalNode, NodeId, Seen]], findings: Findings, done: Sequence[Committed]

@@ -121,7 +121,7 @@ class Scanner:
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
             directory, _, name = path.rpartition("/")
-            if path.startswith(PARKING):
+            if directory == PARKING.rstrip("/"):
                 self._look_at_parked(Seen(directory, name, self._disk.look_quietly(self._absolute(path))), findings)
                 continue
             if any(above in findings.walked for above in folders_above(path)):
@@ -361,7 +361,7 @@ class Scanner:
                 findings.walked.add(path)
                 queue.append((path, record.id))
         elif signature != record.signature:
-            if record.id in self._busy:
+            if record.id in self._busy or record.copy_of in self._busy:  # names of one file are looked at together
                 findings.busy.append(path)
             else:
                 findings.changed.append((record.id, seen))

@@ -20,7 +20,7 @@ Swap = list[tuple[LocalNode, Seen]]  # what was moved, and where it is by now
 def closed_swaps(changed: Sequence[tuple[NodeId, Seen]], index: LocalIndex) -> list[Swap]:
     """Return the rings of files among `changed` (nodes, each with what has its name now)."""
     now_at = dict(changed)
-    movers = {node: _known_file(seen, index) for node, seen in now_at.items()}
+    movers = {node: known_file(seen, index) for node, seen in now_at.items()}
     _eliminate(movers, index)
     swaps: list[Swap] = []
     met: set[NodeId] = set()
@@ -64,7 +64,7 @@ def _is_of_one_file(swap: Swap) -> bool:
     return len({record.copy_of or record.id for record, _ in swap}) == 1
 
 
-def _known_file(seen: Seen, index: LocalIndex) -> LocalNode | None:
+def known_file(seen: Seen, index: LocalIndex) -> LocalNode | None:
     """Return the file whose inode this is, unchanged."""
     found = seen.signature
     node = index.by_inode(found.device, found.inode) if found is not None else None

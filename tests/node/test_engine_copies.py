@@ -134,3 +134,34 @@ async def test_two_devices_that_change_names_of_file_and_copy_at_once_keep_both_
         assert listing(one.root) == listing(other.root)
         assert texts(one) == both
         assert len(names(one)) == 2
+
+
+async def test_a_copy_that_is_moved_over_its_file_is_the_file_everywhere_and_no_copy_is_left(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+    async with running(*pair):
+        await conflict(*pair)
+        copy = copy_name(one)
+        text = (one.root / copy).read_text()
+        (one.root / copy).rename(one.root / "f")
+        await meet(*pair)
+        for device in pair:
+            assert names(device) == ["f"]
+            assert (device.root / "f").read_text() == text
+    assert listing(one.root) == listing(other.root)
+
+
+async def test_a_file_that_is_moved_over_its_copy_is_the_file_everywhere_and_no_copy_is_left(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+    async with running(*pair):
+        await conflict(*pair)
+        text = (one.root / "f").read_text()
+        (one.root / "f").rename(one.root / copy_name(one))
+        await meet(*pair)
+        for device in pair:
+            assert names(device) == ["f"]
+            assert (device.root / "f").read_text() == text
+    assert listing(one.root) == listing(other.root)

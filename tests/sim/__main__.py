@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one, and print all that happens in it")
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 500), metavar=("FIRST", "COUNT"))
+    parser.add_argument("--only", type=int, nargs="+", metavar="SEED", help="run these, and not those")
     parser.add_argument("--forever", action="store_true", help="go on after those until a seed fails")
     parser.add_argument("--operations", type=int, default=60)
     parser.add_argument("--devices", type=int, default=3)
@@ -34,8 +35,10 @@ def main() -> int:
         )
     first, count = options.seeds
     failed: list[int] = []
+    done = 0
     start = time.process_time()
-    for seed in itertools.count(first) if options.forever else range(first, first + count):
+    for seed in options.only or (itertools.count(first) if options.forever else range(first, first + count)):
+        done += 1
         try:
             run(seed, options.devices, options.operations, odd_disks=options.odd_disks)
         except Failure as error:
@@ -43,11 +46,10 @@ def main() -> int:
             print(f"seed {seed}: {str(error).splitlines()[0]}", flush=True)
             if options.mutation is not None or options.forever:
                 break
-        if options.forever and (seed + 1 - first) % 500 == 0:
-            print(f"{seed + 1 - first} seeds are well", flush=True)
+        if options.forever and done % 500 == 0:
+            print(f"{done} seeds are well", flush=True)
     spent = time.process_time() - start
-    done = seed + 1 - first
-    print(f"{done} seeds, {len(failed)} failed {failed[:20]}, {spent / done:.3f} CPU s a seed")
+    print(f"{done} seeds, {len(failed)} failed {failed[:20]}, {spent / max(1, done):.3f} CPU s a seed")
     return bool(failed)
 
 

@@ -74,8 +74,8 @@ def edit_replaces_the_unseen() -> None:
     """An edit replaces versions that its author's disk never held."""
     real = Author.edit
 
-    def edit(self: Author, tree: Tree, node: Any, content: Any, base: Any) -> Any:
-        ((owner, version),) = real(self, tree, node, content, base)
+    def edit(self: Author, tree: Tree, node: Any, content: Any, base: Any, apart: Any = ()) -> Any:
+        ((owner, version),) = real(self, tree, node, content, base, apart)
         record = tree.index.get(owner)
         heads = tuple(head.id for head in record.heads) if record is not None else ()
         return [(owner, replace(version, replaces=heads))]
@@ -87,12 +87,12 @@ def delete_beats_edit() -> None:
     """A deletion deletes versions that its author's disk never held."""
     real = Author.delete
 
-    def delete(self: Author, tree: Tree, node: Any, base: Any, seen: Any = ()) -> Any:
+    def delete(self: Author, tree: Tree, node: Any, base: Any, seen: Any = (), apart: Any = ()) -> Any:
         record = tree.index.get(node)
         heads = tuple(head.id for head in record.heads) if record is not None else ()
         return [
             (owner, replace(fact, replaces=heads or fact.replaces))
-            for owner, fact in real(self, tree, node, base, seen)
+            for owner, fact in real(self, tree, node, base, seen, apart)
         ]
 
     Author.delete = delete  # type: ignore[method-assign]

@@ -11,6 +11,9 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 CI_SEEDS = [(0, 250), (250, 250)]  # first and count, a process each
+# Those that found a fault once.
+FOUND = [686, 689, 699, 1015, 1106, 1132, 1407, 1452, 1489, 1501, 1771, 1794, 1882, 2035, 2081, 2137, 2209, 4149, 4209]
+FOUND += [4601, 4941, 4978, 5136]
 ODD_SEEDS = [(0, 36), (36, 36)]  # all with disks that do not hold all names
 CHEAP = ["replace-without-looking", "order-by-mtime", "delete-beats-edit"]  # rules whose breaking shows at once
 ODD = ["take-all-disks-for-ordinary", "forget-twins"]  # with disks that do not hold all names
@@ -52,6 +55,12 @@ def test_lives_with_disks_that_do_not_hold_all_names_end_the_same() -> None:
 def check_all(processes: list[subprocess.Popen[str]]) -> None:
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
+
+
+def test_seeds_that_found_a_fault_once_find_none() -> None:
+    processes = [start("--only", *map(str, part)) for part in (FOUND[::2], FOUND[1::2])]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
 
 
 def test_a_seed_replays_exactly_to_the_last_system_call() -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from shoal.transfer.window import LEAST, MOST, Window
+from shoal.transfer.window import MOST, Window
+
+LEAST = 4 * 1024 * 1024
 
 MIB = 1024 * 1024
 
@@ -22,20 +24,20 @@ def run_path(window: Window, rate: float, delay: float, seconds: float, start: f
 
 
 def test_a_fast_long_path_gets_a_window_near_twice_its_product() -> None:
-    window = Window()
+    window = Window(LEAST)
     run_path(window, rate=100 * MIB, delay=0.1, seconds=20)
     assert 10 * MIB <= window.size <= 25 * MIB
 
 
 @pytest.mark.parametrize(("rate", "delay", "size"), [(MIB, 0.01, LEAST), (1000 * MIB, 0.5, MOST)])
 def test_the_window_stays_within_its_bounds(rate: float, delay: float, size: int) -> None:
-    window = Window()
+    window = Window(LEAST)
     run_path(window, rate, delay, seconds=30)
     assert window.size == size
 
 
 def test_a_pause_does_not_shrink_the_window() -> None:
-    window = Window()
+    window = Window(LEAST)
     now = run_path(window, rate=100 * MIB, delay=0.1, seconds=20)
     before = window.size
     for pause in range(1, 20):

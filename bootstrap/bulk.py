@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -48,7 +49,7 @@ DIAL_SECONDS = 3.0  # a port that is blocked does not answer at all
 GATHER_SECONDS = 10.0
 AT_ONCE = 64  # channels that are given
 OF_ONE_DEVICE = 3
-LOW_WATER = 128 * 1024  # bytes that are worth waking up for, inside of a box
+STALL = 30  # seconds in which nothing comes of a frame that has begun, or nothing is taken of one
 
 Lane = tuple[Connection, LaneKeys]
 
@@ -56,53 +57,89 @@ Lane = tuple[Connection, LaneKeys]
 class TcpConnection:
     """A TCP socket as a `Connection`."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._low_water = 1
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        patience = struct.pack("@ll", STALL, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        sock.setblocking(True)
 
-    async def receive_into(self, view: memoryview) -> int:
-        low_water = min(len(view), LOW_WATER)
+    async def readable(self) -> None:
         try:
-            if low_water != self._low_water:
-                self._low_water = low_water
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
-            return await self._socket.recv_into(view)
+            await trio.lowlevel.wait_readable(self._socket.fileno())
         except (OSError, trio.ClosedResourceError) as error:
             raise StreamClosed(str(error)) from error
 
-    async def send_some(self, view: memoryview) -> int:
+    def receive_now(self, view: memoryview) -> int | None:
         try:
-            return await self._socket.send(view)
-        except (OSError, trio.ClosedResourceError) as error:
+            return self._socket.recv_into(view, len(view), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise StreamClosed(str(error)) from error
+
+    def receive_all(self, view: memoryview) -> int:
+        at = 0
+        try:
+            while at < len(view):
+                if not (got := self._socket.recv_into(view[at:], len(view) - at, socket.MSG_WAITALL)):
+                    break
+                at += got
+        except OSError as error:
+            raise StreamClosed(str(error)) from error
+        return at
+
+    def send_now(self, view: memoryview) -> int:
+        try:
+            return self._socket.send(view, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise StreamClosed(str(error)) from error
+
+    def send_all(self, view: memoryview) -> None:
+        at = 0
+        try:
+            while at < len(view):
+                at += self._socket.send(view[at:])
+        except OSError as error:
             raise StreamClosed(str(error)) from error
 
     async def receive_exactly(self, size: int) -> bytes:
         """Return that many bytes. Raises StreamClosed."""
         data = bytearray(size)
-        with memoryview(data) as view:
-            at = 0
-            while at < size:
-                if not (got := await self.receive_into(view[at:])):
-                    raise StreamClosed("it ended too early")
+        at = 0
+        while at < size:
+            got = self.receive_now(memoryview(data)[at:])
+            if got == 0:
+                raise StreamClosed("it ended too early")
+            if got is None:
+                await self.readable()
+            else:
                 at += got
         return bytes(data)
 
-    async def send_all(self, data: bytes) -> None:
-        """Send all. Raises StreamClosed."""
-        with memoryview(data) as view:
-            at = 0
-            while at < len(data):
-                at += await self.send_some(view[at:])
+    def send_few(self, data: bytes) -> None:
+        """Send what a fresh connection has room for. Raises StreamClosed."""
+        if self.send_now(memoryview(data)) < len(data):
+            raise StreamClosed("it takes nothing")
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def shut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        self._socket.close()
+        with contextlib.suppress(OSError):
+            if self._socket.fileno() >= 0:
+                trio.lowlevel.notify_closing(self._socket.fileno())
+            self._socket.close()
 
 
 class BulkPort:
@@ -195,7 +232,7 @@ class BulkPort:
                 continue
             address = str(remote[0])
             if self._door.knock(address):
-                nursery.start_soon(self._hear, TcpConnection(connected), address)
+                nursery.start_soon(self._hear, TcpConnection(_plain(connected)), address)
             else:
                 connected.close()
 
@@ -218,7 +255,7 @@ class BulkPort:
         if not self._door.spend(token):
             return False
         waiting = self._waiting[token]
-        await connection.send_all(empty_box(keys))
+        connection.send_few(empty_box(keys))
         try:
             waiting.send_nowait((token, connection))
         except (trio.BrokenResourceError, trio.WouldBlock):
@@ -232,9 +269,9 @@ async def dial(host: str, port: int, keys: Mapping[bytes, LaneKeys]) -> list[Lan
 
     async def open_one(token: bytes, lane: LaneKeys) -> None:
         with contextlib.suppress(StreamClosed, BadBulk, OSError):
-            connection = TcpConnection((await trio.open_tcp_stream(host, port)).socket)
+            connection = TcpConnection(_plain((await trio.open_tcp_stream(host, port)).socket))
             try:
-                await connection.send_all(prelude(lane, token))
+                connection.send_few(prelude(lane, token))
                 check_empty_box(lane, await connection.receive_exactly(lane.receiving.cipher.tag_size))
                 made[token] = connection
             finally:
@@ -386,3 +423,8 @@ async def _receive(frames: FrameStream) -> Offer:
             raise StreamClosed("the peer ended it")
         return decode_offer(frame)
     raise StreamClosed("the peer says nothing")
+
+
+def _plain(connected: trio.socket.SocketType) -> socket.socket:
+    """Return trio's socket as a plain one, which is the caller's from now on."""
+    return socket.socket(fileno=connected.detach())

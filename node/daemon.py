@@ -296,10 +296,10 @@ class Node:
         """Return whether the peer may have the folder's chunks."""
         return self.account.is_member(DeviceId(peer)) and FolderId(folder) in self.folders
 
-    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | None]:
+    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
         """Return chunks from this disk."""
         runtime = self.folders.get(FolderId(folder))
-        return await runtime.engine.read_chunks(ids) if runtime is not None else [None] * len(ids)
+        return await runtime.engine.lend_chunks(ids) if runtime is not None else [None] * len(ids)
 
     def on_sent(self, peer: bytes, size: int) -> None:
         """Chunk bytes went out."""

@@ -66,24 +66,23 @@ class BoxKey:
         self._key = bytearray(key)
         self._wiped = False
 
-    def seal(self, buffer: bytearray, start: int, size: int, number: int) -> None:
-        """Seal `size` bytes at `start` as box `number`, in place: the tag comes right behind, where there is room."""
-        tag = self.cipher.tag_size
-        if self._wiped or start < 0 or start + size + tag > len(buffer):
-            raise ValueError("no key any more, or no room")
-        with memoryview(buffer) as view, view[start : start + size + tag] as box:
-            at = ffi.from_buffer("unsigned char[]", box, require_writable=True)
-            key = ffi.from_buffer("unsigned char[]", self._key)
-            if self.cipher is Cipher.AEGIS_256:
-                done = lib.crypto_aead_aegis256_encrypt(
-                    at, ffi.NULL, at, size, ffi.NULL, 0, ffi.NULL, number.to_bytes(32), key
-                )
-            else:
-                done = lib.crypto_aead_chacha20poly1305_ietf_encrypt(
-                    at, ffi.NULL, at, size, ffi.NULL, 0, ffi.NULL, number.to_bytes(12), key
-                )
-            ffi.release(at)
-            ffi.release(key)
+    def seal(self, box: memoryview, number: int) -> None:
+        """Seal as box `number`, in place, what is in `box` before the room for its tag at the end."""
+        size = len(box) - self.cipher.tag_size
+        if self._wiped or size < 0:
+            raise ValueError("no key any more, or no room for a tag")
+        at = ffi.from_buffer("unsigned char[]", box, require_writable=True)
+        key = ffi.from_buffer("unsigned char[]", self._key)
+        if self.cipher is Cipher.AEGIS_256:
+            done = lib.crypto_aead_aegis256_encrypt(
+                at, ffi.NULL, at, size, ffi.NULL, 0, ffi.NULL, number.to_bytes(32), key
+            )
+        else:
+            done = lib.crypto_aead_chacha20poly1305_ietf_encrypt(
+                at, ffi.NULL, at, size, ffi.NULL, 0, ffi.NULL, number.to_bytes(12), key
+            )
+        ffi.release(at)
+        ffi.release(key)
         if done != 0:
             raise ValueError("libsodium cannot seal this")
 

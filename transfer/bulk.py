@@ -26,7 +26,7 @@ What it is to withstand is in docs/PROTOCOL.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,8 @@ HEADER = 4
 IN_PLACE = 32 * 1024  # bytes up to which a box is sealed or opened at once: less than the way to a thread costs
 
 Role = Literal["giver", "taker"]
+Take = Callable[[int], memoryview]
+"""Returns a buffer of so many bytes, of any content."""
 
 
 class BadBulk(Exception):
@@ -169,7 +171,7 @@ def token_of(start: bytes) -> bytes:
 def empty_box(keys: LaneKeys) -> bytes:
     """Return box 0 of a direction: the proof of having the key."""
     box = bytearray(keys.sending.cipher.tag_size)
-    keys.sending.seal(box, 0, 0, 0)
+    keys.sending.seal(memoryview(box), 0)
     return bytes(box)
 
 
@@ -195,14 +197,20 @@ class Sealer:
         self._next += 1
         return self._next - 1
 
-    def seal(self, parts: Sequence[bytes | memoryview], number: int) -> bytearray:
-        """Return a frame, given in parts, as it goes over the wire. Raises ValueError when it is over the limit."""
+    def seal(self, parts: Sequence[bytes | memoryview], number: int, take: Take) -> memoryview:
+        """Return a frame, given in parts, as it goes over the wire, in a buffer of `take`. Raises ValueError when it is
+        over the limit."""
         size = sum(map(len, parts))
         if size > MAX_FRAME:
             raise ValueError(f"frame of {size} bytes is over the limit of {MAX_FRAME}")
         tag = self._key.cipher.tag_size
-        wire = bytearray().join(((size + tag).to_bytes(HEADER), *parts, bytes(tag)))
-        self._key.seal(wire, HEADER, size, number)
+        wire = take(HEADER + size + tag)
+        wire[:HEADER] = (size + tag).to_bytes(HEADER)
+        at = HEADER
+        for part in parts:
+            wire[at : at + len(part)] = part
+            at += len(part)
+        self._key.seal(wire[HEADER:], number)
         return wire
 
 
@@ -217,8 +225,10 @@ class Box:
 class Unsealer:
     """The receiving half of a lane: says where the next bytes are to be put, and makes boxes of them."""
 
-    def __init__(self, key: BoxKey, max_frame: int) -> None:
+    def __init__(self, key: BoxKey, max_frame: int, take: Take) -> None:
+        """`take`: gives the buffers of boxes of some size."""
         self._key = key
+        self._take = take
         self._tag = key.cipher.tag_size
         self._most = max_frame + self._tag
         self._header = memoryview(bytearray(HEADER))
@@ -241,7 +251,8 @@ class Unsealer:
             length = int.from_bytes(self._header)
             if not self._tag <= length <= self._most:
                 raise BadBulk(f"a box of {length} bytes")
-            self._into, self._in_box = memoryview(bytearray(length)), True
+            self._in_box = True
+            self._into = self._take(length) if length > IN_PLACE else memoryview(bytearray(length))
             return None
         box = Box(self._into, self._next)
         self._next += 1

@@ -24,6 +24,8 @@ SILENCE = 30.0  # seconds without a byte while something is owed
 IN_THREAD = 256 * 1024  # bytes from which on verifying is worth a thread
 
 Landed = list[tuple[bytes, bytes | memoryview]]
+_Arrived = tuple["Request", Landed, list[bytes] | None]
+"""What came, and the ids that it has, if they are known."""
 
 
 class LyingHolder(Exception):
@@ -56,6 +58,7 @@ class _Asked:
     request: Request
     at: float
     owed: set[int]
+    key: bytes  # that the ids were made with
     cancelled: bool = False
 
 
@@ -87,7 +90,8 @@ class Exchange:
         """Ask and take until the stream breaks, or it is retired (returns) or the peer lies (raises LyingHolder)."""
         lied = False
         # No bound but the window: what lies here was asked for, and has the length that it was asked with.
-        send, receive = trio.open_memory_channel[tuple[Request, Landed]](float("inf"))
+        send, receive = trio.open_memory_channel[_Arrived](float("inf"))
+        self._stream.examine = self._digests
         try:
             with send, receive, self._scope:
                 async with self._stream.running(), trio.open_nursery() as nursery:
@@ -142,19 +146,33 @@ class Exchange:
             if not self._asked:
                 self._heard = now
             number = (number + 1) % (1 << 32)
-            self._asked[number] = _Asked(request, now, set(range(len(request.ids))))
+            key = self._taker.key_for(request.folder, request.ids[0]) or b""
+            self._asked[number] = _Asked(request, now, set(range(len(request.ids))), key)
             await self._stream.send(encode(Want(number, request.folder, request.ids)))
 
-    async def _listen(self, arrived: trio.MemorySendChannel[tuple[Request, Landed]]) -> None:
+    def _digests(self, frame: bytes | memoryview) -> list[bytes] | None:
+        """Return the ids that a frame's chunks really have. Runs in a thread."""
+        try:
+            message = decode(frame)
+        except BadMessage:
+            return None
+        asked = self._asked.get(message.request)
+        if not isinstance(message, Chunks) or asked is None or not asked.key:
+            return None
+        return [chunk_id(asked.key, data) for _, data in message.chunks]
+
+    async def _listen(self, arrived: trio.MemorySendChannel[_Arrived]) -> None:
         while (frame := await self._stream.receive()) is not None:
             self._heard = trio.current_time()
+            digests = self._stream.examined
             message = decode(frame)
             if isinstance(message, Chunks):
                 asked = self._settle(message.request, [place for place, _ in message.chunks])
                 self._window.on_delivered(len(frame), asked.at, self._heard)
                 if fitting := self._of_right_length(asked.request, message.chunks):
                     self._unverified += 1
-                    arrived.send_nowait((asked.request, fitting))
+                    known = digests if isinstance(digests, list) and len(fitting) == len(message.chunks) else None
+                    arrived.send_nowait((asked.request, fitting, known))
             elif isinstance(message, Missing):
                 asked = self._settle(message.request, message.places)
                 if not asked.cancelled:
@@ -186,10 +204,12 @@ class Exchange:
             self._taker.on_change()
         return fitting
 
-    async def _verify(self, arrived: trio.MemoryReceiveChannel[tuple[Request, Landed]]) -> None:
-        async for request, landed in arrived:
+    async def _verify(self, arrived: trio.MemoryReceiveChannel[_Arrived]) -> None:
+        async for request, landed, known in arrived:
             keyed = [(key, each) for each in landed if (key := self._taker.key_for(request.folder, each[0]))]
-            if sum(len(data) for _, (_, data) in keyed) >= IN_THREAD:
+            if known is not None:
+                true = known == [chunk for chunk, _ in landed]
+            elif sum(len(data) for _, (_, data) in keyed) >= IN_THREAD:
                 true = await trio.to_thread.run_sync(_all_true, keyed)
             else:
                 true = _all_true(keyed)

@@ -1,44 +1,63 @@
 """A bulk channel at work: the frames port over the connections (lanes) that both sides have proven themselves on.
 
-Of each lane, one task reads, one opens, one writes, and whoever sends seals; so the network, both ciphers and the disk
-work side by side, with a few frames between them. Boxes of some size are sealed and opened in threads.
+Large frames are sealed and sent, or received and opened, in one call in a thread, which waits for the network there:
+one system call for a frame instead of twenty, each of which would wake the trio thread. Small ones stay in it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
+from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import IN_PLACE, BadBulk, Box, LaneKeys, Sealer, Unsealer
 from shoal.transfer.stream import ByteStream, Parts, StreamClosed
 
 FRAME_TARGET = 4 * 1024 * 1024
 WINDOW = 16 * 1024 * 1024  # three frames in the giver's hands, or on their way, and one here
-STALL = 30.0  # seconds in which a peer that owes us room takes nothing
 CLOSING = 5.0  # seconds for what was sent last
+
+T = TypeVar("T")
 
 
 class Connection(Protocol):
-    """A TCP connection."""
+    """A TCP connection. The calls that wait belong in a thread; `shut` ends them."""
 
-    async def receive_into(self, view: memoryview) -> int:
-        """Put bytes there; return how many, 0 at the end. Raises StreamClosed."""
+    async def readable(self) -> None:
+        """Wait until there is something to receive. Raises StreamClosed."""
         ...
 
-    async def send_some(self, view: memoryview) -> int:
+    def receive_now(self, view: memoryview) -> int | None:
+        """Put what is there into the view; return how many bytes, 0 at the end, None when nothing is there now. Raises
+        StreamClosed."""
+        ...
+
+    def receive_all(self, view: memoryview) -> int:
+        """Fill the view; return how many bytes came, fewer at the end. Raises StreamClosed, also for a long silence."""
+        ...
+
+    def send_now(self, view: memoryview) -> int:
         """Send what there is room for; return how many bytes. Raises StreamClosed."""
+        ...
+
+    def send_all(self, view: memoryview) -> None:
+        """Send all. Raises StreamClosed, also when nothing is taken for long."""
         ...
 
     def end(self) -> None:
         """Say that nothing more comes."""
         ...
 
+    def shut(self) -> None:
+        """Break it off both ways at once; never raises."""
+        ...
+
     def close(self) -> None:
-        """Close at once; never raises."""
+        """Give it back. Nothing may be using it; never raises."""
         ...
 
 
@@ -47,10 +66,25 @@ class _Lane:
         self.connection = connection
         self.keys = keys
         self.sealer = Sealer(keys.sending)
-        self.unsealer = Unsealer(keys.receiving, max_frame)
-        self.wires, self.to_write = trio.open_memory_channel[bytearray](1)
-        self.boxes, self.to_open = trio.open_memory_channel[Box](1)
-        self.written = trio.Event()
+        self.unsealer = Unsealer(keys.receiving, max_frame, shared.take)
+
+    def send_large(self, parts: Parts, number: int) -> None:
+        """Seal and send a frame; in a thread."""
+        wire = self.sealer.seal(parts, number, shared.take)
+        self.connection.send_all(wire)
+
+    def receive_large(
+        self, examine: Callable[[bytes | memoryview], object] | None
+    ) -> tuple[memoryview | None, object, int]:
+        """Receive, open and examine the rest of a box; in a thread. Return the frame, what came of that, and how many
+        bytes came."""
+        space = self.unsealer.space()
+        size = self.connection.receive_all(space)
+        box = self.unsealer.fill(size)
+        if box is None:
+            raise StreamClosed("the connection was cut")
+        frame = self.unsealer.open(box)
+        return frame, examine(frame) if examine is not None and frame is not None else None, size
 
 
 class Lanes:
@@ -69,48 +103,50 @@ class Lanes:
         """`max_frame`: bytes of the largest frame that the peer may send. `control`: a stream whose end ends the lanes,
         and that ends with them."""
         self.peer = peer
-        self._control = control
         self.arrived = 0
         self.lanes = len(lanes)
+        self.examine: Callable[[bytes | memoryview], object] | None = None
+        self.examined: object = None
+        self._control = control
         self._lanes = [_Lane(connection, keys, max_frame) for connection, keys in lanes]
-        self._came, self._frames = trio.open_memory_channel[memoryview | None](1)
+        self._came, self._frames = trio.open_memory_channel[tuple[memoryview | None, object]](1)
         self._ended = 0
+        self._threads = trio.CapacityLimiter(2 * len(lanes))  # they may wait for long: not at the cost of others
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work while the block runs; it is cancelled, and StreamClosed raised, in a group, when a lane breaks."""
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._shut_when_cancelled, name="bulk guard")
                 for lane in self._lanes:
                     nursery.start_soon(self._read, lane, name="bulk read")
-                    nursery.start_soon(self._open, lane, name="bulk open")
-                    nursery.start_soon(self._write, lane, name="bulk write")
                 if self._control is not None:
                     nursery.start_soon(self._watch, self._control, name="bulk control")
                 yield
                 nursery.cancel_scope.cancel()
         finally:
-            self.close_now()
+            for lane in self._lanes:
+                lane.connection.close()
+                lane.keys.wipe()
 
     async def send(self, frame: bytes | Parts, lane: int = 0) -> None:
         parts = (frame,) if isinstance(frame, bytes) else frame
         to = self._lanes[lane]
         number = to.sealer.draw_number()
         if sum(map(len, parts)) > IN_PLACE:
-            wire = await trio.to_thread.run_sync(to.sealer.seal, parts, number)
+            await self._in_thread(to.send_large, parts, number)
+            return
+        wire = to.sealer.seal(parts, number, _small)
+        sent = to.connection.send_now(wire)
+        if sent < len(wire):
+            await self._in_thread(to.connection.send_all, wire[sent:])
         else:
-            wire = to.sealer.seal(parts, number)
-        try:
-            await to.wires.send(wire)
-        except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
-            raise StreamClosed("closed") from error
+            await trio.lowlevel.checkpoint()
 
     async def receive(self) -> memoryview | None:
         while self._ended < self.lanes:
-            try:
-                frame = await self._frames.receive()
-            except (trio.ClosedResourceError, trio.EndOfChannel) as error:
-                raise StreamClosed("closed") from error
+            frame, self.examined = await self._frames.receive()
             if frame is not None:
                 return frame
             self._ended += 1
@@ -120,62 +156,63 @@ class Lanes:
         with trio.move_on_after(CLOSING), contextlib.suppress(StreamClosed):
             for number, lane in enumerate(self._lanes):
                 await self.send(b"", number)
-                lane.wires.close()
-            for lane in self._lanes:
-                await lane.written.wait()
+                lane.connection.end()
 
     async def reset(self) -> None:
         for lane in self._lanes:
-            lane.connection.close()
+            lane.connection.shut()
         if self._control is not None:
             await self._control.reset()
 
-    def close_now(self) -> None:
-        """Close the connections and forget the keys. Nothing may be running."""
-        for lane in self._lanes:
-            lane.connection.close()
-            lane.keys.wipe()
-
     async def _read(self, lane: _Lane) -> None:
-        with lane.boxes:
-            while size := await lane.connection.receive_into(lane.unsealer.space()):
+        try:
+            while True:
+                came = await self._read_frame(lane)
+                await self._came.send(came)
+                if came[0] is None:
+                    break
+            await lane.connection.readable()
+            if lane.connection.receive_now(memoryview(bytearray(1))):
+                raise StreamClosed("bytes after the end")
+        except BadBulk as error:
+            raise StreamClosed(str(error)) from error
+
+    async def _read_frame(self, lane: _Lane) -> tuple[memoryview | None, object]:
+        box: Box | None = None
+        while box is None:
+            space = lane.unsealer.space()
+            if len(space) > IN_PLACE:
+                frame, examined, size = await self._in_thread(lane.receive_large, self.examine)
                 self.arrived += size
-                try:
-                    box = lane.unsealer.fill(size)
-                except BadBulk as error:
-                    raise StreamClosed(str(error)) from error
-                if box is not None:
-                    await lane.boxes.send(box)
+                return frame, examined
+            size_or_none = lane.connection.receive_now(space)
+            if size_or_none is None:
+                await lane.connection.readable()
+            elif size_or_none == 0:
+                raise StreamClosed("the connection was cut")
+            else:
+                self.arrived += size_or_none
+                box = lane.unsealer.fill(size_or_none)
+        return lane.unsealer.open(box), None
 
-    async def _open(self, lane: _Lane) -> None:
-        over = False
-        async for box in lane.to_open:
-            try:
-                if len(box.sealed) > IN_PLACE:
-                    frame = await trio.to_thread.run_sync(lane.unsealer.open, box)
-                else:
-                    frame = lane.unsealer.open(box)
-            except BadBulk as error:
-                raise StreamClosed(str(error)) from error
-            if over:
-                raise StreamClosed("a frame after the end")
-            over = frame is None
-            await self._came.send(frame)
-        if not over:
-            raise StreamClosed("the connection was cut")
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await trio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+        except StreamClosed:
+            await trio.lowlevel.checkpoint_if_cancelled()  # then it was we who broke it off
+            raise
 
-    async def _write(self, lane: _Lane) -> None:
-        async for wire in lane.to_write:
-            with memoryview(wire) as view:
-                at = 0
-                while at < len(view):
-                    with trio.move_on_after(STALL) as patience:
-                        at += await lane.connection.send_some(view[at:])
-                    if patience.cancelled_caught:
-                        raise StreamClosed("the peer takes nothing")
-        lane.connection.end()
-        lane.written.set()
+    async def _shut_when_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            for lane in self._lanes:
+                lane.connection.shut()
 
     async def _watch(self, control: ByteStream) -> None:
         await control.receive_some(1)
         raise StreamClosed("the libp2p stream beside ended")
+
+
+def _small(size: int) -> memoryview:
+    return memoryview(bytearray(size))

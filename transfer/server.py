@@ -35,7 +35,7 @@ class ChunkSource(Protocol):
         """Return whether the peer may have the folder's chunks."""
         ...
 
-    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | None]:
+    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
         """Return the chunks, each verified against its id, None where it is not here. Should stop once it has read
         `READ_TARGET` bytes: the result can be shorter than `ids`, never empty."""
         ...
@@ -109,7 +109,7 @@ class _Server:
         want = question.want
         may = self._source.may_read(self._stream.peer, want.folder)
         at = 0
-        held: list[tuple[int, bytes]] = []
+        held: list[tuple[int, bytes | memoryview]] = []
         size = 0
         missing: list[int] = []
         while may and at < len(want.ids) and not question.cancelled:

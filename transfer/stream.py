@@ -3,7 +3,7 @@ of a byte stream."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
@@ -76,6 +76,11 @@ class Frames(Protocol):
         """Bytes that have come, of frames that are not whole, too: who sends slowly is not silent."""
         ...
 
+    examine: Callable[[bytes | memoryview], object] | None
+    """What is done with large frames in the thread where they are made ready, if there is one."""
+    examined: object
+    """What `examine` returned for the frame that was received last, None where it was not called."""
+
     def running(self) -> AbstractAsyncContextManager[object]:
         """Return what is to be open around all use: what works beside runs in it."""
         ...
@@ -111,6 +116,8 @@ class FrameStream:
         self.frame_target = FRAME_TARGET
         self.window = WINDOW
         self.arrived = 0
+        self.examine: Callable[[bytes | memoryview], object] | None = None
+        self.examined: object = None
         # What was read and not given out, as it came: a large frame is put together once, by one copy.
         self._parts: list[memoryview] = []
         self._held = 0

@@ -9,6 +9,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import LocalIndex
 from shoal.node.replica import Replica
+from shoal.transfer.buffers import shared
 from shoal.transfer.chunking import chunk_id
 
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once
@@ -27,30 +28,37 @@ class ChunkReader:
         self._index = index
         self._key = replica.content_key
 
-    async def read(self, ids: Sequence[bytes]) -> tuple[list[bytes | None], set[str]]:
-        """Return chunks, None where nobody has one, fewer than asked once about 4 MiB are read; and the relative paths
-        of files that are not what they were."""
+    async def read(self, ids: Sequence[bytes]) -> tuple[list[memoryview | None], set[str]]:
+        """Return chunks, None where nobody has one, fewer than asked where they have more than 4 MiB; and the relative
+        paths of files that are not what they were."""
         wanted: list[_Wanted] = []
         size = 0
         for chunk in ids:
             sources = list(self._index.sources(chunk))
             length = sources[0][2] if sources else 0
+            if wanted and size + length > READ_BYTES:
+                break
             wanted.append((chunk, [(path, offset) for path, offset, _ in sources], length))
             size += length
-            if size >= READ_BYTES:
-                break
         read = await self._turns.run(self._read_all, wanted, lambda want: want[2])
         return [data for data, _ in read], {path for _, damaged in read for path in damaged}
 
-    def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
-        return [self._read(*want) for want in wanted]
+    def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[memoryview | None, list[str]]]:
+        found = []
+        room = shared.take(sum(length for _, _, length in wanted))
+        for chunk, places, length in wanted:
+            found.append(self._read(chunk, places, room[:length]))
+            room = room[length:]
+        return found
 
-    def _read(self, chunk: bytes, places: Sequence[tuple[str, int]], length: int) -> tuple[bytes | None, list[str]]:
+    def _read(
+        self, chunk: bytes, places: Sequence[tuple[str, int]], into: memoryview
+    ) -> tuple[memoryview | None, list[str]]:
         """Return the chunk from the first place that has it, None from none; and the paths that did not."""
         damaged: list[str] = []
         for path, offset in places:
-            data = self._disk.read_piece(os.path.join(self._root, path), offset, length)
-            if data is not None and chunk_id(self._key, data) == chunk:
-                return data, damaged
+            is_there = self._disk.read_piece_into(os.path.join(self._root, path), offset, into)
+            if is_there and chunk_id(self._key, into) == chunk:
+                return into, damaged
             damaged.append(path)
         return None, damaged

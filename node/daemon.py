@@ -45,6 +45,7 @@ from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
+from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import PROTOCOL as BULK
 from shoal.transfer.bulk import BadBulk
 from shoal.transfer.client import Fetcher
@@ -312,6 +313,7 @@ class Node:
         while True:
             stats = self.fetcher.stats
             self.speeds.observe(trio.current_time(), stats.received_from, stats.sent_to)
+            shared.trim()
             await trio.sleep(1)
 
     async def become_part_of(self, invitation: Invitation) -> None:

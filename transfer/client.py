@@ -32,9 +32,11 @@ OpenStream = Callable[[], Awaitable[Frames]]
 
 @dataclass(slots=True)
 class Stats:
-    """Chunk bytes since the start: `received` verified and wanted ones, `sent` to others; by peer, too."""
+    """Chunk bytes since the start: `received` verified and wanted ones, `received_bulk` those of them that came over a
+    bulk channel, `sent` to others; by peer, too."""
 
     received: int = 0
+    received_bulk: int = 0
     sent: int = 0
     received_from: Counter[bytes] = field(default_factory=Counter)
     sent_to: Counter[bytes] = field(default_factory=Counter)
@@ -136,6 +138,7 @@ class Fetcher:
         for chunk, data in landed:
             if self._scheduler.on_chunk(folder, chunk):
                 self.stats.received += len(data)
+                self.stats.received_bulk += len(data) * exchange.is_bulk
                 self.stats.received_from[exchange.peer] += len(data)
         for fetch in self._fetches:
             if fetch.folder != folder:
@@ -186,6 +189,7 @@ class Fetcher:
             with contextlib.suppress(StreamClosed, OSError):
                 stream = await open_bulk()
                 exchange = Exchange(peer, stream, self._scheduler, self, idle_after=BULK_IDLE)
+                exchange.is_bulk = True
                 ways.set_bulk(exchange)
                 if ways.stream is not None:
                     ways.stream.retire()

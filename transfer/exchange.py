@@ -70,6 +70,7 @@ class Exchange:
     ) -> None:
         """`idle_after`: seconds without anything to ask after which it ends."""
         self.peer = peer
+        self.is_bulk = False  # whether its stream is a bulk channel
         self.useful = False  # whether any verified chunk has come
         self.broken = False  # whether it ended otherwise than by itself
         self._stream = stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from shoal.transfer.chunking import chunk_id
 from shoal.transfer.client import Fetcher, Landed
 from shoal.transfer.lanes import Lanes
 from shoal.transfer.server import serve
-from shoal.transfer.stream import StreamClosed
+from shoal.transfer.stream import FrameStream, StreamClosed
 
 KEY = b"k" * 32
 FOLDER = b"f" * 16
@@ -163,6 +164,55 @@ async def test_a_changed_byte_ends_the_channel(size: int) -> None:
             assert "does not open" in await closed_by(taker)
 
 
+async def test_a_channel_that_is_cut_in_the_middle_is_gone_on_without(source_of: Make, stream_pair: Make) -> None:
+    chunks = some_chunks(*[MIB] * 40)
+    got: dict[bytes, bytes] = {}
+    fetcher = Fetcher()
+    source = source_of(chunks, at_once=1)
+    with trio.fail_after(30), lane_pair() as (taker, giver, ((near, far),)):
+
+        def carry(there: socket.socket, back: socket.socket, most: int) -> None:
+            while most > 0 and (data := there.recv(min(most, 65536))):
+                back.sendall(data)
+                most -= len(data)
+            for each in (there, back):
+                each.shutdown(socket.SHUT_RDWR)
+
+        async def open_stream() -> FrameStream:
+            mine, yours = stream_pair()
+            nursery.start_soon(serve, yours, source)
+            return mine  # type: ignore[no-any-return]
+
+        channels = [taker]
+
+        async def open_bulk() -> Lanes:
+            if not channels:
+                raise StreamClosed("the port is blocked by now")
+            return channels.pop()
+
+        async def sink(landed: Landed) -> None:
+            await trio.lowlevel.checkpoint()
+            got.update((chunk, bytes(data)) for chunk, data in landed)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, carry, far, near, 10 * MIB + 1000)
+            nursery.start_soon(trio.to_thread.run_sync, _carry_quietly, near, far)
+            nursery.start_soon(serve, giver, source)
+            nursery.start_soon(fetcher.hold, GIVER, open_stream, open_bulk)
+            wants = [(chunk, len(data)) for chunk, data in chunks.items()]
+            assert await fetcher.fetch(FOLDER, KEY, wants, sink) == []
+            nursery.cancel_scope.cancel()
+    assert got == chunks
+    assert 0 < fetcher.stats.received_bulk < 10 * MIB
+    assert fetcher.stats.received == 40 * MIB
+
+
+def _carry_quietly(there: socket.socket, back: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := there.recv(65536):
+            back.sendall(data)
+
+
 async def test_who_stops_in_the_middle_of_a_large_frame_does_not_keep_a_cancelled_channel() -> None:
     with lane_pair() as (taker, giver, ((near, far),)):
         async with giver.running():
@@ -210,7 +260,7 @@ def test_a_buffer_is_used_again_when_nobody_sees_it_any_more() -> None:
     assert first.obj is not second.obj
     del first
     third = buffers.take(MIB)
-    assert part == b"first", "a part of it is still seen"
+    assert bytes(part) == b"first", "a part of it is still seen"
     assert third.obj is not part.obj
     was = id(second.obj)
     del second

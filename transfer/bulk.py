@@ -33,7 +33,7 @@ from typing import Literal
 import blake3
 
 from shoal.transfer.aead import KEY_SIZE, BadBox, BoxKey, Cipher, wipe
-from shoal.transfer.messages import MAX_FRAME
+from shoal.transfer.messages import CHUNK_HEAD, CHUNKS_HEAD, MAX_FRAME
 
 PROTOCOL = "/shoal/bulk/1"
 MAX_OFFER = 1024  # bytes of a frame in which the channel is agreed on
@@ -43,6 +43,7 @@ TICKET_SECONDS = 15.0
 MAGIC = b"shoalbk1"
 CONTEXT = "shoal 2026-11 bulk channel"
 HEADER = 4
+MAX_TAG = 32
 IN_PLACE = 32 * 1024  # bytes up to which a box is sealed or opened at once: less than the way to a thread costs
 
 Role = Literal["giver", "taker"]
@@ -185,6 +186,20 @@ def check_empty_box(keys: LaneKeys, box: bytes) -> None:
     raise BadBulk("a proof that is none")
 
 
+class LaidOut(list[memoryview | None]):
+    """Chunks, None where one is missing, that lie in a buffer as they do in the frame that they are sent in: with room
+    before each, before all and behind."""
+
+    def __init__(self, lengths: Sequence[int], take: Take) -> None:
+        super().__init__()
+        self.room = take(HEADER + CHUNKS_HEAD + sum(CHUNK_HEAD + length for length in lengths) + MAX_TAG)
+        at = HEADER + CHUNKS_HEAD
+        for length in lengths:
+            at += CHUNK_HEAD
+            self.append(self.room[at : at + length])
+            at += length
+
+
 class Sealer:
     """The sending half of a lane. Numbers are drawn in the order of sending; sealing itself may be done in a thread."""
 
@@ -197,18 +212,21 @@ class Sealer:
         self._next += 1
         return self._next - 1
 
-    def seal(self, parts: Sequence[bytes | memoryview], number: int, take: Take) -> memoryview:
-        """Return a frame, given in parts, as it goes over the wire, in a buffer of `take`. Raises ValueError when it is
-        over the limit."""
+    def seal(
+        self, parts: Sequence[bytes | memoryview], number: int, take: Take, room: memoryview | None = None
+    ) -> memoryview:
+        """Return a frame, given in parts, as it goes over the wire, in a buffer of `take`; or in `room`, that of a
+        `LaidOut`, where its chunks are in their places. Raises ValueError when it is over the limit."""
         size = sum(map(len, parts))
         if size > MAX_FRAME:
             raise ValueError(f"frame of {size} bytes is over the limit of {MAX_FRAME}")
         tag = self._key.cipher.tag_size
-        wire = take(HEADER + size + tag)
+        wire = room[: HEADER + size + tag] if room is not None else take(HEADER + size + tag)
         wire[:HEADER] = (size + tag).to_bytes(HEADER)
         at = HEADER
         for part in parts:
-            wire[at : at + len(part)] = part
+            if room is None or not isinstance(part, memoryview):
+                wire[at : at + len(part)] = part
             at += len(part)
         self._key.seal(wire[HEADER:], number)
         return wire

@@ -68,9 +68,9 @@ class _Lane:
         self.sealer = Sealer(keys.sending)
         self.unsealer = Unsealer(keys.receiving, max_frame, shared.take)
 
-    def send_large(self, parts: Parts, number: int) -> None:
+    def send_large(self, parts: Parts, number: int, room: memoryview | None) -> None:
         """Seal and send a frame; in a thread."""
-        wire = self.sealer.seal(parts, number, shared.take)
+        wire = self.sealer.seal(parts, number, shared.take, room)
         self.connection.send_all(wire)
 
     def receive_large(
@@ -130,12 +130,12 @@ class Lanes:
                 lane.connection.close()
                 lane.keys.wipe()
 
-    async def send(self, frame: bytes | Parts, lane: int = 0) -> None:
+    async def send(self, frame: bytes | Parts, lane: int = 0, room: memoryview | None = None) -> None:
         parts = (frame,) if isinstance(frame, bytes) else frame
         to = self._lanes[lane]
         number = to.sealer.draw_number()
         if sum(map(len, parts)) > IN_PLACE:
-            await self._in_thread(to.send_large, parts, number)
+            await self._in_thread(to.send_large, parts, number, room)
             return
         wire = to.sealer.seal(parts, number, _small)
         sent = to.connection.send_now(wire)

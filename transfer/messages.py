@@ -26,6 +26,8 @@ FOLDER_SIZE = 16
 ID_SIZE = 32
 MAX_WANTED = 4096
 MAX_REQUESTS = 32
+CHUNKS_HEAD = 5  # bytes of a message of chunks before the first
+CHUNK_HEAD = 8  # bytes before each chunk
 MAX_FRAME = 5 * 1024 * 1024
 MAX_WANT = 5 + FOLDER_SIZE + MAX_WANTED * ID_SIZE  # bytes of the largest frame that the wanting side sends
 

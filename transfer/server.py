@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 
+from shoal.transfer.bulk import LaidOut
 from shoal.transfer.messages import (
     MAX_REQUESTS,
     BadMessage,
@@ -55,6 +56,7 @@ class _Question:
 class _Answer:
     frame: Parts
     chunk_bytes: int
+    room: memoryview | None = None
 
 
 async def serve(stream: Frames, source: ChunkSource) -> None:
@@ -111,31 +113,39 @@ class _Server:
         at = 0
         held: list[tuple[int, bytes | memoryview]] = []
         size = 0
+        origin: LaidOut | None = None  # what all of `held` is from, if that is one
+
+        async def send_held() -> None:
+            nonlocal held, size
+            room = origin.room if origin is not None and len(origin) == len(held) else None
+            await answer.send(_Answer(parts_of(Chunks(want.request, held)), size, room))
+            held, size = [], 0
+
         missing: list[int] = []
         while may and at < len(want.ids) and not question.cancelled:
             batch = await self._source.read(want.folder, want.ids[at : at + BATCH])
+            fresh = batch if isinstance(batch, LaidOut) and None not in batch else None
             for place, data in enumerate(batch, at):
                 if data is None:
                     missing.append(place)
                     continue
                 if held and size + len(data) > self._stream.frame_target:
-                    await answer.send(_Answer(parts_of(Chunks(want.request, held)), size))
-                    held, size = [], 0
+                    await send_held()
+                origin = fresh if not held or origin is fresh else None
                 held.append((place, data))
                 size += len(data)
             at += len(batch)
             if held and answer.statistics().tasks_waiting_receive:  # the network waits: do not wait for a full frame
-                await answer.send(_Answer(parts_of(Chunks(want.request, held)), size))
-                held, size = [], 0
+                await send_held()
         missing += range(at, len(want.ids))
         del self._open[want.request]  # before the peer can know that all is answered
         if held:
-            await answer.send(_Answer(parts_of(Chunks(want.request, held)), size))
+            await send_held()
         if missing:
             await answer.send(_Answer(parts_of(Missing(want.request, tuple(missing))), 0))
 
     async def _send_all(self, answers: trio.MemoryReceiveChannel[_Answer], lane: int) -> None:
         async for answer in answers:
-            await self._stream.send(answer.frame, lane)
+            await self._stream.send(answer.frame, lane, answer.room)
             if answer.chunk_bytes:
                 self._source.on_sent(self._stream.peer, answer.chunk_bytes)

@@ -85,8 +85,9 @@ class Frames(Protocol):
         """Return what is to be open around all use: what works beside runs in it."""
         ...
 
-    async def send(self, frame: bytes | Parts, lane: int = 0) -> None:
-        """Send one frame. Raises StreamClosed, or ValueError when it is over the limit (our own fault)."""
+    async def send(self, frame: bytes | Parts, lane: int = 0, room: memoryview | None = None) -> None:
+        """Send one frame. `room`: a buffer that its chunks lie in as they are to be sent (`bulk.LaidOut`); its content
+        is gone then. Raises StreamClosed, or ValueError when it is over the limit (our own fault)."""
         ...
 
     async def receive(self) -> bytes | memoryview | None:
@@ -130,7 +131,7 @@ class FrameStream:
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
 
-    async def send(self, frame: bytes | Parts, lane: int = 0) -> None:
+    async def send(self, frame: bytes | Parts, lane: int = 0, room: memoryview | None = None) -> None:
         """Send one frame. Raises StreamClosed, or ValueError when it is over the limit (our own fault)."""
         parts = (frame,) if isinstance(frame, bytes) else frame
         size = sum(map(len, parts))

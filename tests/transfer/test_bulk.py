@@ -18,6 +18,7 @@ from shoal.transfer.bulk import (
     BadBulk,
     DialMe,
     Grant,
+    LaidOut,
     LaneKeys,
     Offer,
     Refusal,
@@ -32,6 +33,7 @@ from shoal.transfer.bulk import (
     prelude_size,
     token_of,
 )
+from shoal.transfer.messages import Chunks, parts_of
 
 LIMIT = 2000
 tokens = st.lists(st.binary(min_size=TOKEN_SIZE, max_size=TOKEN_SIZE), min_size=1, max_size=MAX_LANES, unique=True)
@@ -151,6 +153,18 @@ def test_a_box_over_the_limit_is_refused_by_its_header() -> None:
     wire = bytes(Sealer(giver.sending).seal((bytes(LIMIT + 1),), 1, take))
     with pytest.raises(BadBulk, match="a box of"):
         read(Unsealer(taker.receiving, LIMIT, take), wire[:HEADER])
+
+
+@given(st.sampled_from(Cipher), st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6))
+def test_chunks_that_lie_in_their_places_are_sealed_there_to_the_same_box(cipher: Cipher, chunks: list[bytes]) -> None:
+    giver, _ = ends(cipher)
+    laid_out = LaidOut([len(chunk) for chunk in chunks], take)
+    for view, chunk in zip(laid_out, chunks, strict=True):
+        assert view is not None
+        view[:] = chunk
+    places = [(n, view) for n, view in enumerate(laid_out) if view is not None]
+    copied = bytes(Sealer(giver.sending).seal(parts_of(Chunks(7, places)), 1, take))
+    assert bytes(Sealer(giver.sending).seal(parts_of(Chunks(7, places)), 1, take, laid_out.room)) == copied
 
 
 def test_sending_a_frame_over_the_limit_is_our_own_fault() -> None:

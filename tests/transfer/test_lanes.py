@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ import trio
 from lanes import GIVER, joined_pair, lane_pair
 
 from shoal.transfer.aead import Cipher
-from shoal.transfer.buffers import SIZE, Buffers
+from shoal.transfer.buffers import SIZE, Buffers, shared
+from shoal.transfer.bulk import LaidOut
 from shoal.transfer.chunking import chunk_id
 from shoal.transfer.client import Fetcher, Landed
 from shoal.transfer.lanes import Lanes
@@ -31,7 +32,9 @@ def some_chunks(*sizes: int) -> dict[bytes, bytes]:
     return {chunk_id(KEY, data): data for data in map(source.randbytes, sizes)}
 
 
-async def fetch_over(lanes: Lanes, chunks: dict[bytes, bytes]) -> tuple[dict[bytes, bytes], Fetcher]:
+async def fetch_over(
+    lanes: Lanes, chunks: dict[bytes, bytes], lacking: Set[bytes] = frozenset()
+) -> tuple[dict[bytes, bytes], Fetcher]:
     """Fetch all chunks over one channel, which is opened once."""
     got: dict[bytes, bytes] = {}
     fetcher = Fetcher()
@@ -49,7 +52,7 @@ async def fetch_over(lanes: Lanes, chunks: dict[bytes, bytes]) -> tuple[dict[byt
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetcher.hold, GIVER, opened)
         missing = await fetcher.fetch(FOLDER, KEY, [(chunk, len(data)) for chunk, data in chunks.items()], sink)
-        assert missing == []
+        assert set(missing) == lacking
         nursery.cancel_scope.cancel()
     return got, fetcher
 
@@ -65,6 +68,43 @@ async def test_chunks_of_all_sizes_come_over_any_number_of_lanes(source_of: Make
             nursery.cancel_scope.cancel()
         assert got == chunks
         assert fetcher.stats.received == sum(map(len, chunks.values()))
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 7])
+async def test_chunks_that_were_read_into_their_frames_come_whole_and_in_any_batches(lacking: int) -> None:
+    chunks = some_chunks(*[100] * 70, *[700_000] * 30, *[3 * MIB] * 3, *[5000] * 100, 4 * MIB)
+    gone = set(list(chunks)[::20][:lacking])
+
+    class Reading:
+        def may_read(self, peer: bytes, folder: bytes) -> bool:
+            return True
+
+        async def read(self, folder: bytes, ids: Sequence[bytes]) -> LaidOut:
+            await trio.lowlevel.checkpoint()
+            taken, size = [], 0
+            for chunk in ids[: source.randint(1, 64)]:
+                if taken and size + len(chunks[chunk]) > 4 * MIB:
+                    break
+                taken.append(chunk)
+                size += len(chunks[chunk])
+            laid_out = LaidOut([len(chunks[chunk]) for chunk in taken], shared.take)
+            for place, (chunk, view) in enumerate(zip(taken, list(laid_out), strict=True)):
+                assert view is not None
+                view[:] = chunks[chunk]
+                if chunk in gone:
+                    laid_out[place] = None
+            return laid_out
+
+        def on_sent(self, peer: bytes, size: int) -> None: ...
+
+    source = random.Random(lacking)
+    with joined_pair(2) as (taker, giver):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, giver, Reading())
+            wanted = {chunk: data for chunk, data in chunks.items() if chunk not in gone}
+            got, _ = await fetch_over(taker, chunks, gone)
+            nursery.cancel_scope.cancel()
+        assert got == wanted
 
 
 async def test_a_lying_giver_is_found_out_in_the_thread_that_opened_its_frame(source_of: Make) -> None:

@@ -81,16 +81,11 @@ class TcpConnection:
         except OSError as error:
             raise StreamClosed(str(error)) from error
 
-    def receive_all(self, view: memoryview) -> int:
-        at = 0
+    def receive_much(self, view: memoryview) -> int:
         try:
-            while at < len(view):
-                if not (got := self._socket.recv_into(view[at:], len(view) - at, socket.MSG_WAITALL)):
-                    break
-                at += got
+            return self._socket.recv_into(view, len(view), socket.MSG_WAITALL)
         except OSError as error:
             raise StreamClosed(str(error)) from error
-        return at
 
     def send_now(self, view: memoryview) -> int:
         try:
@@ -265,6 +260,8 @@ class BulkPort:
 
 async def dial(host: str, port: int, keys: Mapping[bytes, LaneKeys]) -> list[Lane]:
     """Open a connection for each token. Raises StreamClosed when any of them fails."""
+    if not host:
+        raise StreamClosed("it is not known where the peer is")
     made: dict[bytes, TcpConnection] = {}
 
     async def open_one(token: bytes, lane: LaneKeys) -> None:

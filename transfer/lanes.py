@@ -18,7 +18,8 @@ from shoal.transfer.bulk import IN_PLACE, BadBulk, Box, LaneKeys, Sealer, Unseal
 from shoal.transfer.stream import ByteStream, Parts, StreamClosed
 
 FRAME_TARGET = 4 * 1024 * 1024
-WINDOW = 16 * 1024 * 1024  # three frames in the giver's hands, or on their way, and one here
+WINDOW = 16 * 1024 * 1024  # on a quick way: three frames in the giver's hands, or on their way, and one here
+SLICE = 256 * 1024  # bytes of a frame after which it is noted that they came
 CLOSING = 5.0  # seconds for what was sent last
 
 T = TypeVar("T")
@@ -36,8 +37,9 @@ class Connection(Protocol):
         StreamClosed."""
         ...
 
-    def receive_all(self, view: memoryview) -> int:
-        """Fill the view; return how many bytes came, fewer at the end. Raises StreamClosed, also for a long silence."""
+    def receive_much(self, view: memoryview) -> int:
+        """Fill the view, or what of it comes in a long time; return how many bytes came, 0 at the end. Raises
+        StreamClosed, also for a long silence."""
         ...
 
     def send_now(self, view: memoryview) -> int:
@@ -65,6 +67,7 @@ class _Lane:
     def __init__(self, connection: Connection, keys: LaneKeys, max_frame: int) -> None:
         self.connection = connection
         self.keys = keys
+        self.arrived = 0  # bytes
         self.sealer = Sealer(keys.sending)
         self.unsealer = Unsealer(keys.receiving, max_frame, shared.take)
 
@@ -73,18 +76,17 @@ class _Lane:
         wire = self.sealer.seal(parts, number, shared.take, room)
         self.connection.send_all(wire)
 
-    def receive_large(
-        self, examine: Callable[[bytes | memoryview], object] | None
-    ) -> tuple[memoryview | None, object, int]:
-        """Receive, open and examine the rest of a box; in a thread. Return the frame, what came of that, and how many
-        bytes came."""
-        space = self.unsealer.space()
-        size = self.connection.receive_all(space)
-        box = self.unsealer.fill(size)
-        if box is None:
-            raise StreamClosed("the connection was cut")
+    def receive_large(self, examine: Callable[[bytes | memoryview], object] | None) -> tuple[memoryview | None, object]:
+        """Receive, open and examine the rest of a box; in a thread. Return the frame, and what came of that."""
+        box: Box | None = None
+        while box is None:
+            size = self.connection.receive_much(self.unsealer.space()[:SLICE])
+            if size == 0:
+                raise StreamClosed("the connection was cut")
+            self.arrived += size
+            box = self.unsealer.fill(size)
         frame = self.unsealer.open(box)
-        return frame, examine(frame) if examine is not None and frame is not None else None, size
+        return frame, examine(frame) if examine is not None and frame is not None else None
 
 
 class Lanes:
@@ -103,7 +105,6 @@ class Lanes:
         """`max_frame`: bytes of the largest frame that the peer may send. `control`: a stream whose end ends the lanes,
         and that ends with them."""
         self.peer = peer
-        self.arrived = 0
         self.lanes = len(lanes)
         self.examine: Callable[[bytes | memoryview], object] | None = None
         self.examined: object = None
@@ -112,6 +113,10 @@ class Lanes:
         self._came, self._frames = trio.open_memory_channel[tuple[memoryview | None, object]](1)
         self._ended = 0
         self._threads = trio.CapacityLimiter(2 * len(lanes))  # they may wait for long: not at the cost of others
+
+    @property
+    def arrived(self) -> int:
+        return sum(lane.arrived for lane in self._lanes)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -182,16 +187,14 @@ class Lanes:
         while box is None:
             space = lane.unsealer.space()
             if len(space) > IN_PLACE:
-                frame, examined, size = await self._in_thread(lane.receive_large, self.examine)
-                self.arrived += size
-                return frame, examined
+                return await self._in_thread(lane.receive_large, self.examine)
             size_or_none = lane.connection.receive_now(space)
             if size_or_none is None:
                 await lane.connection.readable()
             elif size_or_none == 0:
                 raise StreamClosed("the connection was cut")
             else:
-                self.arrived += size_or_none
+                lane.arrived += size_or_none
                 box = lane.unsealer.fill(size_or_none)
         return lane.unsealer.open(box), None
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 FRAME_TARGET = 1024 * 1024  # bytes of chunks in a frame of a stream
-WINDOW = 4 * 1024 * 1024
+WINDOW = 4 * 1024 * 1024  # bytes
 
 
 class StreamClosed(Exception):
@@ -68,7 +68,7 @@ class Frames(Protocol):
 
     @property
     def window(self) -> int:
-        """Bytes that should be under way at the least, for all of its parts to work."""
+        """Bytes that should be under way for all of its parts to work, if the way is quick."""
         ...
 
     @property

@@ -81,7 +81,8 @@ async def test_chunks_that_were_read_into_their_frames_come_whole_and_in_any_bat
 
         async def read(self, folder: bytes, ids: Sequence[bytes]) -> LaidOut:
             await trio.lowlevel.checkpoint()
-            taken, size = [], 0
+            taken: list[bytes] = []
+            size = 0
             for chunk in ids[: source.randint(1, 64)]:
                 if taken and size + len(chunks[chunk]) > 4 * MIB:
                     break

@@ -194,10 +194,10 @@ class Fetcher:
                 if ways.stream is not None:
                     ways.stream.retire()
                 try:
-                    well = await self._use(exchange, stream, ways)
+                    await self._use(exchange, stream, ways)
                 finally:
                     ways.set_bulk(None)
-                broken = exchange.broken
+                well, broken = exchange.useful, exchange.broken
             if well and not broken:
                 continue
             pause = BULK_AGAIN if well else min(2 * pause, BULK_AGAIN_MOST)

@@ -210,6 +210,20 @@ async def test_an_idle_bulk_channel_is_closed_and_opened_again_when_there_is_muc
     assert len(peer.bulk_tried) == 2
 
 
+async def test_a_peer_that_lacks_what_is_wanted_is_not_dialled_again_and_again(
+    stream_pair: Make, source_of: Make, autojump_clock: trio.abc.Clock
+) -> None:
+    chunks, fetcher = some_chunks(100), Fetcher()
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery, stream_pair, source_of, {})
+        nursery.start_soon(fetcher.hold, PEER, peer.open_stream, peer.open_bulk)
+        nursery.start_soon(fetcher.hold, b"o" * 32, trio.sleep_forever)  # another may still be coming
+        nursery.start_soon(fetcher.fetch, F, KEY, wants(chunks), Basket(0, nothing))
+        await trio.sleep(3600)
+        nursery.cancel_scope.cancel()
+    assert 2 <= len(peer.bulk_tried) <= 13
+
+
 async def test_what_a_peer_lacks_is_named_whichever_way_is_open(
     stream_pair: Make, source_of: Make, autojump_clock: trio.abc.Clock
 ) -> None:

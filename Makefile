@@ -41,6 +41,7 @@ bench: dev
 
 soak: dev
 	@$(BIN)/python -m pytest -m soak --timeout 7200
+	@$(BIN)/python -m tests.sim --seeds 10000 0 --forever
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

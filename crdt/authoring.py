@@ -101,7 +101,9 @@ class Author:
         """A new place. A conflict copy that is moved becomes a file of its own; returns the node's id from then on."""
         record = tree.index.get(node)
         if record is not None:
-            return node, [(node, self._location(_heads(record.locations), parent, name, record.kind))]
+            # Deletions that its author had seen: what was deleted along with a folder that still lives stays deleted.
+            deleted = tuple(head.id for head in record.heads if head.content is None)
+            return node, [(node, self._location(_heads(record.locations) + deleted, parent, name, record.kind))]
         copy = tree.view(node)
         if copy is None or copy.version.content is None:
             raise UnknownNode(f"no node {node.hex()}")

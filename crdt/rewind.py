@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shoal.crdt.model import ROOT, Content, FactId, NodeId, Version
 from shoal.crdt.tree import Tree, version_order
 from shoal.crdt.tree_index import NodeRecord
+
+TOGETHER_MS = 10_000  # deletions of one device that lie closer together are one act of a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,48 @@ def rewind(old: Tree, now: Tree, top: NodeId) -> Rewind:
     return Rewind(tuple(back), tuple(reversed(newer)))
 
 
-def revival(now: Tree, node: NodeId, versions: Iterable[Version]) -> Back | None:
-    """Return what brings a dead node back with the last content it had; None for one that lives or never had any.
+def revival(now: Tree, node: NodeId, versions: Iterable[Version]) -> list[Back]:
+    """Return what brings a dead node back with the content it had last; with all of its contents, the one that had the
+    name at last, where they were in conflict and went together. Nothing for a node that lives or never had any.
     `versions`: all of it."""
+    known = {version.id: version for version in versions}
     record = now.index.get(node)
-    last = max((each for each in versions if each.content is not None), key=version_order, default=None)
+    last = max((each for each in known.values() if each.content is not None), key=version_order, default=None)
     if record is None or last is None or now.view(node) is not None:
-        return None
-    return Back(node, last.content, last_deletion(record), None)
+        return []
+    found: dict[FactId, FactId] = {}  # content version -> the deletion of it
+    if record.kind != "dir":
+        found = {gone.id: deletion.id for deletion in _one_act(record) if (gone := _deleted(deletion, known))}
+    if len(found) < 2:
+        return [Back(node, last.content, last_deletion(record), None)]
+    return [
+        Back(node, known[gone].content, found[gone], None)
+        for gone in sorted(found, key=lambda each: version_order(known[each]))
+    ]
+
+
+def _one_act(record: NodeRecord) -> list[Version]:
+    """Return the deletions among the heads that were made with the last one."""
+    found: list[Version] = []
+    deletions = (head for head in record.heads if head.content is None)
+    for each in sorted(deletions, key=lambda head: (head.time_ms, head.id), reverse=True):
+        last = found[-1] if found else each
+        if each.device == last.device and last.time_ms - each.time_ms <= TOGETHER_MS:
+            found.append(each)
+    return found
+
+
+def _deleted(deletion: Version, known: Mapping[FactId, Version]) -> Version | None:
+    """Return the version whose content a deletion took away."""
+    queue, seen = [deletion], {deletion.id}
+    while queue:
+        replaced = [known[each] for each in queue.pop(0).replaces if each in known and each not in seen]
+        whole = [each for each in replaced if each.content is not None]
+        if whole:
+            return max(whole, key=version_order)
+        seen.update(each.id for each in replaced)
+        queue += replaced
+    return None
 
 
 def last_deletion(record: NodeRecord) -> FactId | None:

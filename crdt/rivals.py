@@ -6,6 +6,8 @@ version that replaces two different contents is a *merge*, and adds nothing that
 
 - A head whose own edits the other's history all has, by content, has nothing to add: the other stands. So an edit made
   alike on both sides of a partition is no conflict, whatever followed on one of them.
+- Unless each side had what the other has now, as after a swap of a file with its own conflict copy: nobody overwrote
+  either, a person decides.
 - A head that is as the common ancestor was changed nothing in the end: the other stands.
 - Else they are to be merged against the ancestor. Contents that both sides came to on their own count as common: two
   devices which merged alike, and went on from there, start from what they merged.
@@ -57,7 +59,7 @@ def judge(one: Version, other: Version, lookup: Lookup) -> Stands | Mergeable | 
     mine, theirs, common = painted
     adds, they_add = _adds(mine, theirs, lookup), _adds(theirs, mine, lookup)
     if not (adds and they_add):
-        if adds == they_add:
+        if adds == they_add or (_went_through(mine, other) and _went_through(theirs, one)):
             return None
         return Stands(one, other) if adds else Stands(other, one)
     base = _base(mine, theirs, common)
@@ -111,6 +113,11 @@ def _adds(side: dict[FactId, Version], against: dict[FactId, Version], lookup: L
         version.content is not None and _key(version.content) not in there and not is_merge(version, lookup)
         for version in side.values()
     )
+
+
+def _went_through(side: dict[FactId, Version], head: Version) -> bool:
+    """Return whether a side had the content of the other side's head."""
+    return _key(head.content) in {_key(version.content) for version in side.values()}
 
 
 def _base(mine: dict[FactId, Version], theirs: dict[FactId, Version], common: list[Version]) -> Version | None:

@@ -215,7 +215,7 @@ def _conflict(node: Node, folder: FolderRuntime, view: NodeView) -> Conflict | N
         return None
     directory = _directory(folder, view)
     devices = node.account.devices()
-    shown = [view, *folder.replica.tree.copies(view.id)]
+    shown = [view, *folder.replica.copies(view.id)]
     versions = tuple(
         Competing(
             tag=each.id.hex()[:TAG] if each.copy_of is not None else "",

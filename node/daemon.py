@@ -39,6 +39,7 @@ from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.holdings import Held
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.pairing import Pairing
+from shoal.node.possession import Challenge, Verifier
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 from shoal.node.session import PROTOCOL as SYNC
@@ -80,6 +81,7 @@ class Node:
         self.stopping = trio.Event()
         self.folders: dict[FolderId, FolderRuntime] = {}
         self.sessions: dict[DeviceId, Session] = {}  # with each device that is connected
+        self._verifier = Verifier(self.key.id)
         self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom)
         self.host: Host
         self.bulk: BulkPort
@@ -238,7 +240,7 @@ class Node:
         return runtime.engine.leaver.holds(asked) if runtime is not None else [False] * len(asked)
 
     async def held_elsewhere(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
-        """Return for each version whether a connected device has it on its disk, and is to have it."""
+        """Return for each version whether a connected device says that it has it on its disk, and is to have it."""
         held = [False] * len(asked)
 
         async def ask(session: Session) -> None:
@@ -250,6 +252,29 @@ class Node:
                 if folder in session.progress:
                     nursery.start_soon(ask, session)
         return held
+
+    async def proven_elsewhere(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version, which is on this disk, whether a connected device proved that it has it, too, and
+        is to have it."""
+        settled: set[Held] = set()
+        runtime = self.folders.get(folder)
+        if runtime is None:
+            return [False] * len(asked)
+        prove = partial(runtime.engine.leaver.proofs, wanted=False)
+        for session in list(self.sessions.values()):
+            open_ones = [held for held in asked if held not in settled]
+            if folder in session.progress and open_ones:
+                proven, failed = await self._verifier.ask(session.device, session.held, folder, open_ones, prove)
+                settled.update(proven)
+                if failed:
+                    self.on_misbehaved(session.device, "it says that it has what it cannot prove to have")
+        return [held in settled for held in asked]
+
+    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
+        """Return proofs that this disk has versions, see `possession`; empty where it has not, or is not to."""
+        runtime = self.folders.get(folder)
+        challenge = Challenge(nonce, folder, asker, self.key.id)
+        return await runtime.engine.leaver.proofs(challenge, asked, wanted=True) if runtime else [b""] * len(asked)
 
     def addresses(self) -> list[str]:
         """Return where this device can be dialled, and where it reached the others."""
@@ -355,7 +380,7 @@ class Node:
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = self._wake_sessions
-        runtime.engine.leaver.held_elsewhere = partial(self.held_elsewhere, entry.id)
+        runtime.engine.leaver.held_elsewhere = partial(self.proven_elsewhere, entry.id)
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
         self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))
         for conversation in self.sessions.values():

@@ -12,12 +12,11 @@ import trio
 from shoal.crdt.document import SHARDS
 from shoal.crdt.history import Past, by_time
 from shoal.crdt.model import ROOT, DeviceId, DirContent, Fact, FactId, FileContent, Location, NodeId, Version
+from shoal.crdt.rewind import TOGETHER_MS
 from shoal.crdt.tree import Tree, same_content
 from shoal.node.replica import Replica
 
 Act = Literal["created", "edited", "touched", "deleted", "moved", "restored"]
-
-GAP_MS = 10_000  # deletions of one device that lie closer together are one act of a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class History:
         gone.sort(key=lambda event: event.time_ms, reverse=True)
         group = gone[:1]
         for later, event in pairwise(gone):
-            if later.time_ms - event.time_ms > GAP_MS:
+            if later.time_ms - event.time_ms > TOGETHER_MS:
                 break
             group += [event] if event.device == gone[0].device else []
         return sorted(group, key=lambda event: event.path.count("/"))

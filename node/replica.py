@@ -26,7 +26,9 @@ from shoal.crdt.newborn import taken_names
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move, Resolve
 from shoal.node.dirty import DirtyNodes
+from shoal.node.name_rules import NameRules
 from shoal.node.shard_store import StoredShards
+from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging, Store
 from shoal.node.tree_store import StoredIndex
 
@@ -73,6 +75,7 @@ class Replica:
         self.conflicted: set[NodeId] = set()  # nodes with heads that differ
         self._lamport = Lamport()
         self._author = Author(key.id, self._lamport, entropy, now_ms)
+        self._shown: ShownNames | None = None  # there where the disk cannot hold all names
         self._load()
 
     # -- what the engine asks --------------------------------------------------------------------------------------
@@ -88,12 +91,21 @@ class Replica:
         return self.keys.content
 
     def view(self, node: NodeId) -> NodeView | None:
-        """Return the node as all replicas show it, or None."""
-        return self.tree.view(node)
+        """Return the node as all replicas show it, by the name that this device's disk can hold; or None."""
+        return self._named(self.tree.view(node))
 
     def children(self, parent: NodeId) -> list[NodeView]:
         """Return the live children, conflict copies included."""
-        return self.tree.children(parent)
+        views = self.tree.children(parent)
+        return views if self._shown is None else [self._shown.view(view) for view in views]
+
+    def copies(self, node: NodeId) -> list[NodeView]:
+        """Return the conflict copies of a node, best first."""
+        views = self.tree.copies(node)
+        return views if self._shown is None else [self._shown.view(view) for view in views]
+
+    def _named(self, view: NodeView | None) -> NodeView | None:
+        return view if view is None or self._shown is None else self._shown.view(view)
 
     def is_waiting(self, node: NodeId) -> bool:
         """Return whether the node lives, and only its place is not known yet."""
@@ -102,12 +114,13 @@ class Replica:
 
     def child_named(self, parent: NodeId, name: str) -> NodeView | None:
         """Return the live child that is shown under `name`, conflict copies included."""
-        for node in self._index.named(parent, name):
-            view = self.tree.view(node)
+        among = self._index.named(parent, name) if self._shown is None else self._shown.named(parent, name)
+        for node in among:
+            view = self.view(node)
             if view is not None and view.name == name:
                 return view
         if "(conflict " in name:
-            return next((view for view in self.tree.children(parent) if view.name == name), None)
+            return next((view for view in self.children(parent) if view.name == name), None)
         return None
 
     def heads(self, node: NodeId) -> tuple[Version, ...]:
@@ -346,11 +359,33 @@ class Replica:
         for _, fact in facts:
             self._lamport.observe(fact.lamport)
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
-        for node in self.tree.apply(facts):
+        changed = self.tree.apply(facts)
+        for node in changed:
             self._note_conflict(node)
             if node in known and self.tree.stands_alone(node, known[node]):
                 continue
             self.dirty.mark(node, self.size_of(node))
+        for node in self._shown.settle(changed) if self._shown is not None else ():
+            self.dirty.mark(node, self.size_of(node))
+
+    def hold_names(self, rules: NameRules) -> None:
+        """Show names from now on as a disk of this kind can hold them."""
+        shown = ShownNames(self.staging, self.folder, self._index)
+        shown.hold(rules)
+        self._shown = None if rules.plain else shown
+        self.staging.commit()
+
+    def own_name(self, shown: str, node: NodeId | None) -> str:
+        """Return the name that a person means who gave a file, of this device's disk, this one: a name that it has for
+        the disk's sake alone is none."""
+        if self._shown is None:
+            return shown
+        own = self._shown.own_name(shown, node) if node is not None else None
+        return self._shown.rules.told(shown) if own is None else own
+
+    def may_show(self, name: str, shown: str, node: NodeId) -> bool:
+        """Return whether `shown` is what this device's disk has a node of that name by."""
+        return name == shown if self._shown is None else self._shown.may_show(name, shown, node)
 
     def _note_conflict(self, node: NodeId) -> None:
         if self.tree.has_conflict(node):
@@ -390,6 +425,8 @@ class Replica:
     def _roll_back(self) -> None:
         self.staging.discard()
         self._index.forget()
+        if self._shown is not None:
+            self._shown.forget()
         self._document.forget()
         self.dirty.load()
         self._load()

@@ -60,20 +60,19 @@ class Restorer:
 
     async def revive(self, nodes: Iterable[NodeId]) -> Restored:
         """Bring deleted nodes back, parents before what is in them."""
-        backs: dict[NodeId, Back] = {}
+        backs: dict[NodeId, list[Back]] = {}
         for node in nodes:
             for each in [*self._dead_above(node), node]:
-                back = self._revival(each) if each not in backs else None
-                if back is not None:
-                    backs[each] = back
-        return await self.bring_back(Rewind(tuple(backs.values()), ()))
+                if each not in backs:
+                    backs[each] = self._revival(each)
+        return await self.bring_back(Rewind(tuple(back for each in backs.values() for back in each), ()))
 
     async def put_back(self, node: NodeId, version: Version) -> Restored:
         """Have a file hold again what it held in a version; a deleted one is back then."""
         view, record = self._replica.view(node), self._replica.tree.index.get(node)
         assert record is not None
         assert (record.kind == "dir") == isinstance(version.content, DirContent)  # else it would be a deletion
-        above = [back for each in self._dead_above(node) if (back := self._revival(each)) is not None]
+        above = [back for each in self._dead_above(node) for back in self._revival(each)]
         heads = [view.version] if view is not None else list(record.heads)
         base = max(heads, key=lambda head: (head.lamport, head.device, head.id)).id
         return await self.bring_back(Rewind((*above, Back(node, version.content, base, None)), ()))
@@ -82,8 +81,7 @@ class Restorer:
         """Carry a rewind out. `exact`: what is newer goes, too; its content is kept as that of any deleted file."""
         paths: list[str] = []
         lacking: list[str] = []
-        top = [back for first in rewind.back[:1] for back in map(self._revival, self._dead_above(first.node)) if back]
-        group: list[Back] = top
+        group = [b for first in rewind.back[:1] for dead in self._dead_above(first.node) for b in self._revival(dead)]
         size = 0
         for back in rewind.back:
             group.append(back)
@@ -115,7 +113,8 @@ class Restorer:
                 changes.append(Edit(back.node, back.content, back.base))
             if back.place is not None:
                 changes.append(Move(back.node, *back.place))
-            paths.append(path)
+            if paths[-1:] != [path]:  # of a conflict, both came back
+                paths.append(path)
         if changes:
             self._replica.commit_wanted(changes)
 
@@ -154,7 +153,7 @@ class Restorer:
             record = self._replica.tree.index.get(record.parent)
         return found[::-1]
 
-    def _revival(self, node: NodeId) -> Back | None:
+    def _revival(self, node: NodeId) -> list[Back]:
         versions = [fact for fact in self._replica.facts_of(node) if isinstance(fact, Version)]
         return revival(self._replica.tree, node, versions)
 

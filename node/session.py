@@ -6,6 +6,7 @@ Frames of canonical CBOR, each an array whose first element is its kind:
     ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
     ["left", folder id]                 the sender has the folder no more
     ["held?", ...], ["held", ...]       whether the other keeps what is to leave this disk: see `holdings`
+    ["prove?", ...], ["proof", ...]     that it has the bytes: see `possession`
     ["ping"]                            sent once the sender has told of all its folders, then every `PING` seconds, so
                                         silence means that the peer is gone
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -35,6 +37,7 @@ from shoal.crdt.log import LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account
 from shoal.node.holdings import Held, HeldQuestions
+from shoal.node.possession import NONCE
 from shoal.node.replica import Replica
 from shoal.transfer.stream import FrameStream, StreamClosed
 
@@ -43,6 +46,8 @@ PING = 4.0
 SILENCE = 12.0
 MAX_FRAME = 16 * 1024 * 1024
 MAX_DEPTH = 6
+OUTBOX = 2 * MAX_FRAME  # bytes that may wait for a peer to read; one that only asks, and does not read, is left then
+BESIDE = 128  # bytes that a waiting message costs beside its own
 
 
 @dataclass(slots=True)
@@ -69,6 +74,10 @@ class Surroundings(Protocol):
 
     def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
         """Return for each version whether this disk has it, and is to have it."""
+        ...
+
+    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
+        """Return proofs that this disk has versions, see `possession`; empty where it has not, or is not to."""
         ...
 
     def addresses(self) -> list[str]:
@@ -103,6 +112,7 @@ class Session:
         self._now = now
         self._machines: dict[FolderId, AntiEntropy] = {}
         self._outbox: deque[bytes] = deque()
+        self._waiting = 0  # bytes in it
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
         self._heard = now()
@@ -121,10 +131,12 @@ class Session:
                 self._ended = nursery.cancel_scope
                 nursery.start_soon(self._send)
                 nursery.start_soon(self._keep_time)
-                await self._receive()
+                await self._receive(nursery)
                 nursery.cancel_scope.cancel()
         finally:
             self.held.end()
+        if self._waiting > OUTBOX:
+            raise StreamClosed("the peer does not read what it is sent")
 
     # -- told by the node --------------------------------------------------------------------------------------------
 
@@ -166,14 +178,23 @@ class Session:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _queue(self, message: list[Any]) -> None:
-        self._outbox.append(codec.encode(message))
+        if self._waiting > OUTBOX:
+            return  # it ends
+        data = codec.encode(message)
+        self._outbox.append(data)
+        self._waiting += len(data) + BESIDE
+        if self._waiting > OUTBOX:
+            self._outbox.clear()
+            self.end()
         self._work.set()
 
     async def _send(self) -> None:
         while True:
             self._work = trio.Event()
             while self._outbox:
-                await self._frames.send(self._outbox.popleft())
+                data = self._outbox.popleft()
+                self._waiting -= len(data) + BESIDE
+                await self._frames.send(data)
             sent = False
             for folder, machine in list(self._machines.items()):
                 sent = await self._send_entries(folder, machine) or sent
@@ -213,7 +234,7 @@ class Session:
                 if replica is not None:
                     self._do(folder, machine.tick(replica.frontier, now))
 
-    async def _receive(self) -> None:
+    async def _receive(self, nursery: trio.Nursery) -> None:
         while (frame := await self._frames.receive()) is not None:
             self._heard = self._now()
             match codec.as_list(codec.decode(frame, MAX_FRAME, MAX_DEPTH), most=5):
@@ -235,8 +256,15 @@ class Session:
                         )
                 case ["held?", bytes(folder), int(number), asked]:
                     self.held.on_question(FolderId(folder), number, asked, self._node.holds)
-                case ["held", bytes(), int(number), bytes(answer)]:
-                    self.held.on_answer(number, answer)
+                case ["held", bytes(), int(number), bytes(said)]:
+                    self.held.on_answer(number, said)
+                case ["prove?", bytes(folder), int(number), bytes(nonce), asked] if len(nonce) == NONCE:
+                    prove = partial(self._node.prove, self.device, FolderId(folder), nonce)
+                    answer = self.held.on_challenge(FolderId(folder), number, asked, prove)
+                    if answer is not None:
+                        nursery.start_soon(answer)
+                case ["proof", bytes(), int(number), list(proofs)]:
+                    self.held.on_answer(number, proofs)
                 case ["ping"]:
                     self.introduced = True
                 case _:

@@ -11,7 +11,7 @@ Keys, after the folder's 16 bytes, in column `index`:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from shoal.crdt.model import FactId, FolderId, NodeId
 from shoal.crdt.tree_index import NodeRecord, decode_record, encode_record
@@ -30,6 +30,8 @@ class StoredIndex:
         self._unwritten: dict[NodeId, NodeRecord] = {}
         self._absent: set[NodeId] = set()  # asked for in this batch, and not there
         self._displaced: set[NodeId] | None = None
+        self.on_put: Callable[[NodeRecord | None, NodeRecord], None] | None = None
+        """Told of each record that is put, and of the one that it takes the place of."""
 
     def get(self, node: NodeId) -> NodeRecord | None:
         record = self._unwritten.get(node) or self._cache.get(node)
@@ -51,12 +53,16 @@ class StoredIndex:
                 self._staging.delete("index", self._child_key(old.parent, old.name) + old.id)
             if record.parent is not None:
                 self._staging.put("index", self._child_key(record.parent, record.name) + record.id, b"")
+        if self.on_put is not None:
+            self.on_put(old, record)
         self._absent.discard(record.id)
         self._unwritten[record.id] = record  # a record changes several times in a batch, and is encoded once
 
     def add(self, record: NodeRecord) -> None:
         if record.parent is not None:
             self._staging.put("index", self._child_key(record.parent, record.name) + record.id, b"")
+        if self.on_put is not None:
+            self.on_put(None, record)
         self._unwritten[record.id] = record
         self._absent.discard(record.id)
 
@@ -76,6 +82,12 @@ class StoredIndex:
     def named(self, parent: NodeId, name: str) -> list[NodeId]:
         prefix = self._child_key(parent, name)
         return [NodeId(key[-16:]) for key, _ in self._staging.scan("index", prefix)]
+
+    def records(self) -> Iterator[NodeRecord]:
+        """Yield the record of every node there is."""
+        for key, data in self._staging.scan("index", self._folder + b"n"):
+            node = NodeId(key[len(self._folder) + 1 :])
+            yield self._unwritten.get(node) or decode_record(node, data)
 
     def names_between(self, parent: NodeId, first: bytes, last: bytes, most: int) -> set[str] | None:
         prefix = self._folder + b"c" + parent

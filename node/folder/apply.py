@@ -84,7 +84,6 @@ class Applier:
         self._placer = placer
         self._rules = rules
         self._problems = problems
-        self._checked: set[str] = set()  # folders found to be no links, until the next await
         self._unsynced: dict[str, None] = {}  # folders to sync before the store may hear of what changed in them
 
     async def apply(self, nodes: Iterable[NodeId], busy: set[NodeId]) -> Steps:
@@ -92,10 +91,12 @@ class Applier:
         asked = [node for node in nodes if node not in busy]
         steps = Steps()
         self._keep_moved(record for node in asked if (record := self._index.get(node)) is not None)
-        for count, step in enumerate(plan(asked, self._document, self._index, busy), 1):
+        for count, step in enumerate(plan(asked, self._document, self._index, busy, self._index.fold), 1):
             match step:
                 case _ if owner_of(step) in steps.stuck:
                     pass  # it rests on what could not be done; and while it is placed, it is not looked at
+                case Rename(record, _) | Park(record) | Remove(record) if self._placer.is_filling(record.id):
+                    steps.waiting.append(owner_of(step))
                 case Place(view):
                     steps.place.append(view)
                 case Wait(node):
@@ -104,10 +105,9 @@ class Applier:
                 case _:
                     self._try(step, steps)
             if count % STEPS_AT_ONCE == 0:
-                self._checked.clear()
                 self._commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
-        self._checked.clear()
+        steps.stuck |= {node for node in asked if self._owner(node) in steps.stuck}  # a copy is tried with its owner
         open_ones = {*steps.stuck, *steps.waiting, *(view.copy_of or view.id for view in steps.place)}
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._commit()
@@ -179,7 +179,6 @@ class Applier:
         if path is None:
             return False
         full = os.path.join(self._root, path)
-        self._check_folder(os.path.dirname(path))
         content = view.version.content
         assert isinstance(content, DirContent)
         try:
@@ -202,11 +201,14 @@ class Applier:
             return False
         source, target = os.path.join(self._root, old), os.path.join(self._root, path)
         found = self._disk.look(source)
+        if found is None and now.parent == PARKED:  # it is not where nobody but Shoal has been: it has to come anew
+            for inside in self._index.subtree(now.id):
+                self._index.remove(inside.id)
+            return False
         # A crash right after it was parked leaves its record as it was before; nobody else touches it there.
         if not _is_expected(found, now) and not (now.parent == PARKED and is_same(found, now.signature)):
             steps.look.append(old)
             return False
-        self._check_folder(os.path.dirname(path))
         own = [source] if record.kind == "dir" else []  # its `..` changes
         try:
             with self._disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
@@ -252,12 +254,15 @@ class Applier:
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
         if found is None or self._index.child(record.parent, record.name) != record.id:
+            in_it = record.kind == "dir" and self._index.children(record.id)
+            if in_it or (found is None and self._became_the_file(record)):
+                steps.look.append(path)  # a person did that: it is for the scanner to find, and to tell
+                return False
             self._index.remove(record.id)
             return True
         if not _is_expected(found, record):
             steps.look.append(path)
             return False
-        self._check_folder(os.path.dirname(path))
         if record.kind == "dir":
             return self._remove_folder(record, path, full, steps)
         kept = self._placer.kept_path(record)
@@ -273,6 +278,10 @@ class Applier:
         self._index.remove(record.id)
         self._problems.clear(path)
         return True
+
+    def _became_the_file(self, copy: LocalNode) -> bool:
+        owner = self._replica.view(copy.copy_of) if copy.copy_of is not None else None
+        return owner is not None and copy.version in owner.heads
 
     def _remove_folder(self, record: LocalNode, path: str, full: str, steps: Steps) -> bool:
         if self._index.children(record.id):
@@ -303,14 +312,18 @@ class Applier:
         if not _is_expected(self._disk.look(full), record):
             steps.look.append(path)
             return False
-        self._check_folder(os.path.dirname(path))
         if not self._disk.set_meta(full, content, record.signature):
             steps.look.append(path)
             return False
+        was = record.signature
         if isinstance(content, FileContent | LinkContent):
-            record = replace(record, signature=replace(record.signature, mtime_ns=content.mtime_ns))
+            record = replace(record, signature=replace(was, mtime_ns=content.mtime_ns))
         self._changed_in(os.path.dirname(full))
         signature = self._signature_at(path, record, steps)
+        if isinstance(content, FileContent) and was.mtime_ns != content.mtime_ns:
+            # Whoever wrote to it right before it got this time left no other sign: have it read.
+            signature = replace(signature, ctime_ns=0)
+            steps.look.append(path)
         if record.kind == "dir":
             signature = self._disk.look(full) or signature  # its new mode is what was asked for
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
@@ -325,16 +338,10 @@ class Applier:
         steps.look.append(path)
         return replace(record.signature, ctime_ns=0)
 
-    def _check_folder(self, directory: str) -> None:
-        """Check that no part of the way is a link now. Raises NotADirectoryError."""
-        if directory not in self._checked:
-            self._disk.guarded(self._root, [directory])
-            self._checked.add(directory)
-
     def _free_path(self, view: NodeView) -> str | None:
         """Return the path of the view's place, None where its folder is not there or the place is taken."""
         path = self.place(view)
-        return path if self._index.child(view.parent, view.name) is None else None
+        return path if self._index.holder(view.parent, view.name) is None else None
 
     def place(self, view: NodeView) -> str | None:
         """Return the path that the view is to have, None where its folder is not on disk."""

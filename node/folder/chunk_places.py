@@ -2,16 +2,18 @@
 
 A version can be wanted again after its file went: by a device that had not fetched it yet, or here, as a conflict copy.
 What is kept in `.shoal/versions` is then a holder's only copy, so it is served like a live file. See `keeping` for what
-is packed: its chunks are objects, files of their own in `.shoal/objects`.
+is packed: its chunks are objects, files of their own in `.shoal/objects`, some of them deltas that copy from others.
 
 Keys after the folder's 16 bytes:
     column `chunk`: chunk id + node + offset (8) -> length (4); for a kept file, `KEPT` as node, and its name at the end
     column `local`: k + name of a kept file -> its packed chunk references
+                    d + chunk that is a delta -> the chunks that it may copy from
+                    u + chunk + delta that may copy from it -> empty
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from shoal.crdt.model import CHUNK_REF_SIZE, Content, FileContent, FolderId, NodeId
 from shoal.node.store import Staging
@@ -61,6 +63,30 @@ class ChunkPlaces:
         """Return whether a packed version has this chunk."""
         return any(name.endswith(PACKED) for name, _, _ in self.kept(chunk))
 
+    def set_bases(self, chunk: bytes, bases: Iterable[bytes]) -> None:
+        """Stage which chunks an object may copy from."""
+        for base in self.bases(chunk):
+            self._staging.delete("local", self._folder + b"u" + base + chunk)
+        joined = b"".join(sorted(bases))
+        for base in _split(joined):
+            self._staging.put("local", self._folder + b"u" + base + chunk, b"")
+        if joined:
+            self._staging.put("local", self._folder + b"d" + chunk, joined)
+        else:
+            self._staging.delete("local", self._folder + b"d" + chunk)
+
+    def bases(self, chunk: bytes) -> list[bytes]:
+        """Return the chunks that an object may copy from."""
+        return _split(self._staging.get("local", self._folder + b"d" + chunk) or b"")
+
+    def users(self, chunk: bytes) -> list[bytes]:
+        """Return the objects that may copy from a chunk."""
+        return [key[49:] for key, _ in self._staging.scan("local", self._folder + b"u" + chunk)]
+
+    def deltas(self) -> list[bytes]:
+        """Return all chunks that are known to be deltas."""
+        return [key[17:] for key, _ in self._staging.scan("local", self._folder + b"d")]
+
     def forget(self, name: str) -> None:
         """Stage that the kept file is gone."""
         chunks = self.chunks_of(name)
@@ -86,6 +112,10 @@ class ChunkPlaces:
             chunk, length = chunks[ref : ref + 32], chunks[ref + 32 : ref + CHUNK_REF_SIZE]
             yield self._folder + chunk + node + at.to_bytes(8) + name, length
             at += int.from_bytes(length)
+
+
+def _split(chunks: bytes) -> list[bytes]:
+    return [chunks[at : at + 32] for at in range(0, len(chunks), 32)]
 
 
 def _chunks(content: Content) -> bytes:

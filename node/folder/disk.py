@@ -1,7 +1,7 @@
 """What the engine does to a disk: small functions on system calls, which run in threads and follow no symbolic link.
 
-Paths are absolute; their parents are directories that the engine made or has seen, and `guarded` checks that no part of
-a path has become a link since. What is replaced or removed is first moved to `.shoal/versions`.
+Paths are absolute; their parents are directories that the engine made or has seen, and where a part of a path became a
+link since, the file system says so. What is replaced or removed is first moved to `.shoal/versions`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import stat as modes
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from os.path import dirname, join
+from os.path import dirname
 
 from shoal.crdt.model import PERMISSIONS, Content, DirContent, FileContent, FolderId, LinkContent
 from shoal.node.folder.filesystem import FileSystem
@@ -84,13 +84,6 @@ class Disk:
     def list_directory(self, path: str) -> list[tuple[str, Signature]]:
         """Return the names in a directory and their signatures. Raises OSError."""
         return self.fs.scan(path)
-
-    def guarded(self, root: str, relative: Iterable[str]) -> None:
-        """Check that no directory on the way is a link now. Raises NotADirectoryError."""
-        for path in set(relative):
-            full = join(root, path) if path else root
-            if self.fs.real_path(full) != full:
-                raise NotADirectoryError(errno.ENOTDIR, "a folder on the way became a link", full)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -286,7 +279,8 @@ class Disk:
             if isinstance(content, FileContent):
                 if (attributes := self.metadata.attributes_here(content)) is not None:
                     file.set_attributes(attributes)
-                file.set_time(content.mtime_ns)
+                if content.mtime_ns != found.mtime_ns:  # an edit made right now would lose the time that tells of it
+                    file.set_time(content.mtime_ns)
         finally:
             file.close()
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import realpath
 
 import trio
 
@@ -18,12 +19,13 @@ from shoal.node.folder.bases import TextBases
 from shoal.node.folder.choosing import Chooser
 from shoal.node.folder.contents import Contents
 from shoal.node.folder.disk import Disk
+from shoal.node.folder.disk_kind import TROUBLE, find_rules, move_in
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.filesystem import FileSystem
 from shoal.node.folder.following import Following
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.interrupted import give_back, recognise_placed
+from shoal.node.folder.interrupted import give_back, give_back_removed, recognise_placed
 from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.kept import find_unknown
 from shoal.node.folder.leave import Leaver
@@ -47,6 +49,7 @@ from shoal.node.folder.scrub import FolderScrub
 from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.folder.stash import Stash
 from shoal.node.folder.watch import Watch, watch
+from shoal.node.name_rules import NameRules
 from shoal.node.replica import Replica
 from shoal.node.store import Store
 
@@ -85,17 +88,20 @@ class FolderEngine:
         fs: FileSystem | None = None,
         turns: DiskTurns | None = None,
         watch: Watch = watch,
+        find_rules: Callable[[Disk, str], NameRules] = find_rules,
     ) -> None:
         self.metadata = Metadata(replica.staging, replica.folder)
-        self._disk = Disk(fs or Linux(), self.metadata)
+        fs = fs or Linux(realpath(root))
+        self._disk = Disk(fs, self.metadata)
         self._now_ms = now_ms
-        self.root = self._disk.fs.real_path(root)
+        self.root = fs.real_path(root)
         self.replica = replica
         self.index = LocalIndex(replica.staging, replica.folder)
         self.selection = Selection(replica.staging, replica.folder, replica)
         replica.rolled_back = self._rolled_back
         self._pulse = Pulse()
         self._watch = watch
+        self._find_rules = find_rules
         self._problems = Problems(now_ms)
         self._rules = IgnoreRules(self._disk, self.root)
         self._turns = turns or DiskTurns()
@@ -115,7 +121,7 @@ class FolderEngine:
         merger = Merger(self._turns, self.index, replica, self.contents, stash)
         self.resolver = Resolver(*ways, stash, busy, self.looking.saw)
         self.chooser = Chooser(*at, self.selection, self._chosen)
-        self.leaver = Leaver(*at, self.selection, self._placer, self._problems)
+        self.leaver = Leaver(*ways, self.selection, self._placer, self._problems)
         self._document = SelectedDocument(replica, self.selection, self.index)
         applier = Applier(
             *at, self._placer, self._rules, self._problems, self._document, self.chooser.mark_children, self.one_way
@@ -271,10 +277,12 @@ class FolderEngine:
 
     async def _run_marked(self) -> None:
         make_places(self._disk, self.root)
+        self._know_the_disk()
         give_back(self._disk, self.root, self.index)
+        give_back_removed(self._disk, self.root, self.index)
+        recognise_placed(self._disk, self.root, self.index)
         await self._tidy()
         await self._know_what_is_kept()
-        recognise_placed(self._disk, self.root, self.index)
         self.looking.begin()
         self._following.begin()
         self.leaver.look_again()
@@ -308,6 +316,19 @@ class FolderEngine:
         if not has_marker(self._disk, self.root, self.replica.folder):
             raise NotADirectoryError("the folder, or its marker .shoal/folder, went missing")
         make_places(self._disk, self.root)
+
+    def _know_the_disk(self) -> None:
+        """Find out what names the disk can hold. Raises OSError."""
+        try:
+            rules = self._find_rules(self._disk, self.root)
+        except OSError as error:
+            if error.errno not in TROUBLE:
+                raise
+            rules = self.index.last_rules()  # it is full, say: other devices can be told all the same
+        self.replica.hold_names(rules)
+        if self.index.hold_names(rules):
+            move_in(self._disk, self.root, self.index, self.replica)
+        self.index.commit(sync=True)
 
     async def _tidy(self) -> None:
         views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]

@@ -1,11 +1,12 @@
 """The system calls that the folder engine makes, a method each: so that a simulated disk can stand in for a real one.
 
 Paths are absolute. Errors are OSError, with the number that the kernel gives. Nothing here follows a symbolic link in
-the last part of a path, but `real_path`.
+the last part of a path, but `real_path`; nor, below the folder's root, in any part of it, whenever it came there.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from shoal.crdt.model import Attributes
@@ -75,6 +76,10 @@ class OpenFile(Protocol):
 class FileSystem(Protocol):
     """The disk."""
 
+    def held(self) -> AbstractContextManager[None]:
+        """Within it, each directory is looked up once: for a group of calls that rename no folders, in one thread."""
+        ...
+
     def open(self, path: str, how: How) -> OpenFile:
         """Open a file or folder."""
         ...
@@ -85,6 +90,10 @@ class FileSystem(Protocol):
 
     def scan(self, path: str) -> list[tuple[str, Signature]]:
         """Return the names in a folder, with their signatures; in any order."""
+        ...
+
+    def names(self, path: str) -> list[str]:
+        """Return the names in a folder, as they are spelt there; in any order."""
         ...
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:

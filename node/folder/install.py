@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os.path import dirname
@@ -34,18 +33,23 @@ class Installer:
     def finish(self, targets: Sequence[Target]) -> list[OSError | None]:
         """Give the temporaries their lengths, modes and times; return for each what went wrong."""
         results: list[OSError | None] = []
-        for target in targets:
-            assert target.view.version.content is not None
-            try:
-                self._disk.finish_temporary(target.temporary, target.view.version.content)
-                results.append(None)
-            except OSError as error:
-                results.append(error)
+        with self._disk.fs.held():
+            for target in targets:
+                assert target.view.version.content is not None
+                try:
+                    self._disk.finish_temporary(target.temporary, target.view.version.content)
+                    results.append(None)
+                except OSError as error:
+                    results.append(error)
         return results
 
     def take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
         """Put finished temporaries in their places; return for each its signature there; None where the disk was not
-        as expected, which is left as it is; or the error."""
+        as expected, which is left as it is; or the error. Those that failed are temporaries still."""
+        with self._disk.fs.held():
+            return self._take_names(ready)
+
+    def _take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
         results: list[Signature | OSError | None] = []
         for target, trouble in ready:
             if trouble is not None:
@@ -58,9 +62,6 @@ class Installer:
                 results.append(None)
             except OSError as error:
                 results.append(error)
-            if not isinstance(results[-1], Signature):
-                with contextlib.suppress(OSError):
-                    self._disk.fs.unlink(target.temporary)
         return results
 
     def _take_name(self, target: Target) -> Signature | None:
@@ -105,7 +106,7 @@ class Installer:
         fs.exchange(swap, path)
         there = fs.lstat(swap)
         if is_same(there, made):
-            fs.unlink(swap)
+            fs.rename(swap, temporary)
         else:  # they saved it once more, over what came: that one stays
             fs.exchange(swap, path)
             fs.rename(swap, f"{kept}-{there.inode}-{there.ctime_ns}")

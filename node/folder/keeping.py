@@ -2,7 +2,8 @@
 
 A file that is replaced or removed is moved to `.shoal/versions`, which costs nothing and is safe at once. Later, here,
 it is packed: its chunks become objects, files named by their id in `.shoal/objects`, each there once however many
-versions have it, and the kept file becomes a list of them. A file of one chunk stays as it is.
+versions have it, what is like the version before not even once (`deltas`), and the kept file becomes a list of them. A
+file of one chunk stays as it is.
 
 Keys after the folder's 16 bytes, in column `local`:
     v + name   [the folder's age when it was kept, in seconds]
@@ -15,27 +16,28 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from os.path import dirname, join
+from os.path import join
 
 import cbor2
 import trio
 
 from shoal.crdt.model import CHUNK_REF_SIZE, FactId, FileContent, NodeId
 from shoal.node.folder.chunk_places import PACKED
+from shoal.node.folder.deltas import BadDelta
 from shoal.node.folder.disk import Disk, is_same, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.local import OBJECTS, VERSIONS, LocalIndex, object_path
+from shoal.node.folder.local import OBJECTS, VERSIONS, LocalIndex
+from shoal.node.folder.objects import DELTA, FRESH, Objects
+from shoal.node.folder.packing import Packer, refs_of
 from shoal.node.folder.placing import Fetch, Landed
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.retention import Age, Kept, Policy, oldest_first, surplus
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
-from shoal.transfer.chunking import chunk_id
 
 REST = 5.0  # seconds in which more that is replaced is waited for, before it is packed
 HOUR = 3600.0  # between two looks at what is past its time
 SHARE = 10  # kept versions take a tenth of the disk at most, unless told otherwise
-FRESH = ".new"  # objects being written
 
 Read = Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]
 
@@ -62,7 +64,8 @@ class Keeper:
         self._staging = replica.staging
         self._replica = replica
         self._folder = replica.folder
-        self._key = replica.content_key
+        self._objects = Objects(disk, root)
+        self._packer = Packer(disk, turns, root, index, self._objects, replica.content_key, problems)
         self._problems = problems
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -120,7 +123,7 @@ class Keeper:
 
     async def _gather(self, name: str, chunks: bytes, read: Read, fetch: Fetch) -> list[bytes]:
         lacking: list[tuple[bytes, int]] = []
-        wanted = dict(_refs(chunks))
+        wanted = dict(refs_of(chunks))
         ids = list(wanted)
         while ids:
             found = await read(ids)
@@ -184,11 +187,55 @@ class Keeper:
                 self._forget(name)
         self._index.commit()
         self.bytes = sum(there.values()) + sum(objects.values())
-        for path, size in objects.items() if whole else ():
-            if path.endswith(FRESH) or self._is_orphan(path.rpartition("/")[2]):
+        if whole and await self._learn_deltas(objects):
+            await self._remove_orphans(objects)
+
+    async def _learn_deltas(self, objects: dict[str, int]) -> bool:
+        """Take note of what objects copy from; return whether all could be read."""
+        names = {path.rpartition("/")[2] for path in objects}
+        known = set(self._places.deltas())
+        there = {chunk for name in names if name.endswith(DELTA) and (chunk := _id(name.removesuffix(DELTA)))}
+        for chunk in known - there:
+            self._places.set_bases(chunk, ())
+        unknown = sorted(there - known)
+        try:
+            for at in range(0, len(unknown), 1000):
+                for chunk, bases in await self._turns.apart(self._bases_of, unknown[at : at + 1000]):
+                    self._places.set_bases(chunk, bases)
+                self._index.commit()
+        except OSError as error:
+            self._problems.report(OBJECTS, error)
+            return False
+        self._index.commit()
+        return True
+
+    def _bases_of(self, chunks: Sequence[bytes]) -> list[tuple[bytes, frozenset[bytes]]]:
+        found = []
+        for chunk in chunks:
+            with contextlib.suppress(BadDelta, FileNotFoundError):  # it cannot be read: it needs nothing
+                delta = self._objects.delta(chunk)
+                found.append((chunk, delta.bases if delta is not None else frozenset()))
+        return found
+
+    async def _remove_orphans(self, objects: dict[str, int]) -> None:
+        """Remove what no version needs."""
+        orphans: set[bytes] = set()
+        for path, size in objects.items():
+            chunk = _id(path.rpartition("/")[2].removesuffix(DELTA))
+            rewritten = path.endswith(DELTA) and path.removesuffix(DELTA) in objects  # whole since
+            if path.endswith(FRESH) or rewritten:
                 with contextlib.suppress(OSError):
                     self._disk.fs.unlink(join(self._root, path))
                     self.bytes -= size
+                    if rewritten and chunk is not None:
+                        self._places.set_bases(chunk, ())
+            elif chunk is not None and not self._places.has_object(chunk):
+                orphans.add(chunk)
+        await self._remove(orphans)
+
+    async def _remove(self, objects: set[bytes]) -> None:
+        freed = await self._packer.remove(objects)
+        self.bytes -= freed
 
     def _learn_list(self, name: str, there: dict[str, int]) -> bool:
         """Take note of a packed version; return whether its list could be read."""
@@ -204,12 +251,6 @@ class Keeper:
             if chunks is not None and self._places.chunks_of(packed) is None:
                 self._places.keep_chunks(packed, chunks)
         return True
-
-    def _is_orphan(self, name: str) -> bool:
-        try:
-            return not self._places.has_object(bytes.fromhex(name))
-        except ValueError:
-            return False  # not of this keeper's making
 
     def _forget(self, name: str) -> None:
         self._places.forget(name)
@@ -247,11 +288,10 @@ class Keeper:
     async def _pack(self, name: str, chunks: bytes, seen: Signature) -> None:
         """Make objects of a kept file's chunks. The file goes last, so that a crash at any line leaves one or both."""
         path = join(self._root, VERSIONS, name)
-        places = list(_places(chunks))
-        if seen.size != sum(length for _, _, length in places):
+        if seen.size != sum(size for _, size in refs_of(chunks)):
             return  # a program that had it open wrote to it: it stays as it is
-        packed = {chunk for chunk, _, _ in places if self._places.has_object(chunk)}
-        made = await self._turns.apart(self._split, name, places, packed, self._is_as_kept(name, seen))
+        former = self._places.chunks_of(self._latest(name)) or b""
+        made = await self._packer.make(name, chunks, former, as_kept=self._is_as_kept(name, seen))
         if made is None:
             return  # its bytes are not what they were: it stays as it is
         if self._disk.look_quietly(path + PACKED) is None:
@@ -282,41 +322,18 @@ class Keeper:
         content = version.content if version is not None else None
         return isinstance(content, FileContent) and (content.size, content.mtime_ns) == (seen.size, seen.mtime_ns)
 
-    def _split(
-        self, name: str, places: Sequence[tuple[bytes, int, int]], packed: set[bytes], as_kept: bool
-    ) -> int | None:
-        """Write the chunks that are no objects yet, or whose object is gone; return how many bytes that were, None
-        where the file does not hold them. `packed`: those that should be there; `as_kept`: the file need not be read
-        as a whole."""
-        made = 0
-        for chunk, offset, size in places:
-            found = self._disk.look(join(self._root, object_path(chunk))) if chunk in packed else None
-            lacks = found is None or found.size != size
-            if not lacks and as_kept:
-                continue
-            data = self._disk.read_piece(join(self._root, VERSIONS, name), offset, size)
-            if data is None or chunk_id(self._key, data) != chunk:
-                return None
-            if lacks:
-                self._write_object(chunk, data)
-                packed.add(chunk)
-                made += size
-        self._disk.fs.sync_all(join(self._root, OBJECTS))
-        return made
+    def _latest(self, name: str) -> str:
+        """Return the name of the last packed version of the file of which another is to be packed, "" without one."""
+        prefix = self._folder + b"v" + name[:33].encode()
+        rows = self._staging.scan("local", prefix)
+        found = [(cbor2.loads(value)[0], key[17:].decode()) for key, value in rows]
+        packed = [each for each in found if each[1].endswith(PACKED) and each[1] != name + PACKED]
+        return max(packed)[1] if packed else ""
 
     def _write_objects(self, chunks: Landed) -> None:
         for chunk, data in chunks:
-            self._write_object(chunk, data)
-        self._disk.fs.sync_all(join(self._root, OBJECTS))
-
-    def _write_object(self, chunk: bytes, data: bytes | memoryview) -> None:
-        path = join(self._root, object_path(chunk))
-        if self._disk.look(dirname(path)) is None:
-            with contextlib.suppress(FileExistsError):
-                self._disk.fs.mkdir(dirname(path), 0o700)
-        self._disk.remove_quietly(path + FRESH)
-        self._disk.write_piece(path + FRESH, 0, data)
-        self._disk.fs.rename(path + FRESH, path)
+            self._objects.write(chunk, data)
+        self._objects.sync()
 
     def _write_list(self, name: str, chunks: bytes) -> None:
         path = join(self._root, VERSIONS, name)
@@ -343,18 +360,20 @@ class Keeper:
         self._index.commit()
         kept = [Kept(name, name[:32], since) for name, since in self._stamps()]
         space = self._space()
-        if not surplus(kept, age, self.policy) and self.bytes <= space:
+        if not (surplus(kept, age, self.policy) or self._packer.left or self.bytes > space):
             return
         awaited = await self._awaited()
         kept = [version for version in kept if not self._holds_any(version.name, awaited)]
         gone = set()
+        unneeded: set[bytes] = set()
         for version in surplus(kept, age, self.policy):
             gone.add(version.name)
-            await self._drop(version.name)
+            unneeded |= await self._drop(version.name)
+        await self._remove(unneeded)
         for version in oldest_first(version for version in kept if version.name not in gone):
             if self.bytes <= space:
                 break
-            await self._drop(version.name)
+            await self._remove(await self._drop(version.name))
 
     async def _awaited(self) -> set[bytes]:
         """Return the chunks kept here of contents that are to come to this disk yet: what is kept may be all there is
@@ -369,13 +388,14 @@ class Keeper:
         return found
 
     def _holds_any(self, name: str, chunks: set[bytes]) -> bool:
-        return bool(chunks) and any(chunk in chunks for chunk, _ in _refs(self._places.chunks_of(name) or b""))
+        return bool(chunks) and any(chunk in chunks for chunk, _ in refs_of(self._places.chunks_of(name) or b""))
 
     def _stamps(self) -> Iterator[tuple[str, float]]:
         for key, value in list(self._staging.scan("local", self._folder + b"v")):
             yield key[17:].decode(), cbor2.loads(value)[0]
 
-    async def _drop(self, name: str) -> None:
+    async def _drop(self, name: str) -> set[bytes]:
+        """Remove a kept file; return the objects that no version needs any more."""
         chunks = self._places.chunks_of(name) or b""
         path = join(self._root, VERSIONS, name)
         seen = self._disk.look_quietly(path)
@@ -383,25 +403,19 @@ class Keeper:
             self._disk.remove_quietly(path)
         except OSError as error:
             self._problems.report(VERSIONS + name, error)
-            return
+            return set()
         self.bytes -= seen.size if seen is not None else 0
         self._forget(name)
         self._index.commit()
-        for chunk, size in _refs(chunks) if name.endswith(PACKED) else ():
-            if not self._places.has_object(chunk):
-                with contextlib.suppress(OSError):
-                    self._disk.fs.unlink(join(self._root, object_path(chunk)))
-                    self.bytes -= size
         await trio.lowlevel.checkpoint()
+        objects = {chunk for chunk, _ in refs_of(chunks)} if name.endswith(PACKED) else set()
+        return {chunk for chunk in objects if not self._places.has_object(chunk)}
 
 
-def _refs(chunks: bytes) -> Iterator[tuple[bytes, int]]:
-    for at in range(0, len(chunks), CHUNK_REF_SIZE):
-        yield chunks[at : at + 32], int.from_bytes(chunks[at + 32 : at + CHUNK_REF_SIZE])
-
-
-def _places(chunks: bytes) -> Iterator[tuple[bytes, int, int]]:
-    at = 0
-    for chunk, size in _refs(chunks):
-        yield chunk, at, size
-        at += size
+def _id(text: str) -> bytes | None:
+    """Return the chunk that a name says; None for what is not of this keeper's making."""
+    try:
+        chunk = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return chunk if len(chunk) == 32 else None

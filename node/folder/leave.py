@@ -2,7 +2,8 @@
 
 The question is asked beside the engine's loop, the removing is done in it. A device says yes only to what is wanted on
 its own disk. So of two that leave out the same at the same time both are told no, and both keep it; and a yes is worth
-nothing after the next choice that is made here.
+nothing after the next choice that is made here. And a yes is a device's word: it proves that it has the bytes
+(`node/possession.py`), or the file stays.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shoal.crdt.model import ROOT, FactId, NodeId
+from shoal.crdt.model import ROOT, FactId, FileContent, NodeId
 from shoal.node.folder.disk import Disk, is_same
+from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.marker import SWAP
 from shoal.node.folder.placing import Placer
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.selection import Selection
 from shoal.node.holdings import MOST, Held
+from shoal.node.possession import Challenge, proof, samples
 from shoal.node.replica import Replica
 
 AskHeld = Callable[[Sequence[Held]], Awaitable[Sequence[bool]]]
-"""Return for each version whether some connected device has it on its disk, and wants it there."""
+"""Return for each version whether some connected device proved that it has it on its disk, and wants it there."""
 
 ASK_AGAIN = 2.0  # seconds between two times that the others are asked
 AT_ONCE = 100  # files that are removed between two looks at whether anything else is to be done
@@ -53,6 +56,7 @@ class Leaver:
     def __init__(
         self,
         disk: Disk,
+        turns: DiskTurns,
         root: str,
         index: LocalIndex,
         replica: Replica,
@@ -61,6 +65,7 @@ class Leaver:
         problems: Problems,
     ) -> None:
         self._disk = disk
+        self._turns = turns
         self._root = root
         self._index = index
         self._replica = replica
@@ -87,6 +92,28 @@ class Leaver:
         if record is None or path is None or record.version != version or not self._selection.wants(node):
             return False
         return self._disk.look_quietly(os.path.join(self._root, path)) == record.signature
+
+    async def proofs(self, challenge: Challenge, asked: Sequence[Held], *, wanted: bool) -> list[bytes]:
+        """Return for each version the proof that its bytes are on this disk, empty where they are not; `wanted`: or are
+        not to be. The answerer proves what is wanted on its disk, the asker knows by the same what is right."""
+        found: list[tuple[Held, str, LocalNode] | None] = []
+        for node, version in asked:
+            record, path = self._index.get(node), self._index.path(node)
+            fits = record is not None and record.version == version and (not wanted or self._selection.wants(node))
+            found.append(((node, version), path, record) if fits and path and record is not None else None)
+        return await self._turns.apart(self._prove_all, challenge, found)
+
+    def _prove_all(self, challenge: Challenge, found: Sequence[tuple[Held, str, LocalNode] | None]) -> list[bytes]:
+        return [self._prove(challenge, *each) if each is not None else b"" for each in found]
+
+    def _prove(self, challenge: Challenge, held: Held, path: str, record: LocalNode) -> bytes:
+        full = os.path.join(self._root, path)
+        if self._disk.look_quietly(full) != record.signature:
+            return b""
+        size = record.content.size if isinstance(record.content, FileContent) else 0
+        pieces = [self._disk.read_piece(full, *place) for place in samples(challenge, held, size)]
+        whole = [piece for piece in pieces if piece is not None]
+        return proof(challenge, held, whole) if len(whole) == len(pieces) else b""
 
     # -- for the loop ------------------------------------------------------------------------------------------------
 
@@ -223,7 +250,6 @@ class Leaver:
             return True
         if found != record.signature:
             return False
-        self._disk.guarded(self._root, [os.path.dirname(path)])
         # Aside first: someone may save it after the look. A crash leaves it where `tidy` brings it to the versions.
         aside = os.path.join(self._root, PRIVATE, "tmp", f"{record.id.hex()}{SWAP}")
         with self._disk.writable(os.path.dirname(full)):
@@ -244,7 +270,6 @@ class Leaver:
         if self._index.children(record.id):
             return False
         full = os.path.join(self._root, path)
-        self._disk.guarded(self._root, [os.path.dirname(path)])
         try:
             with self._disk.writable(os.path.dirname(full)):
                 self._disk.fs.rmdir(full)

@@ -1,4 +1,11 @@
-"""The disk as Linux has it."""
+"""The disk as Linux has it.
+
+A program on this machine may put a link in a folder's place at any moment, also between a look and what is done then.
+So below a folder's root names are reached by descriptor: the directory that has a name is opened in a way that follows
+no link in any part of its path (`openat2`, or part by part where the kernel has no such call), and what is done is done
+there, wherever the path leads by then. `held` keeps these descriptors for a group of calls, and no longer: a directory
+that is moved takes its descriptors along, and one that stays open keeps a volume from being unmounted.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,10 @@ import ctypes
 import errno
 import os
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 from shoal.crdt.facts import USER, fit_attributes
 from shoal.crdt.model import Attributes
@@ -24,7 +35,19 @@ FLAGS = {
     "folder": os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
 }
 
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+OPENAT2 = 437  # on every machine
+RESOLVE_NO_SYMLINKS = 0x04
+HELD = 64  # descriptors at most
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_NO_LINKS = _OpenHow(DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
 
 
 class LinuxFile:
@@ -98,18 +121,78 @@ class LinuxFile:
         os.close(self.fd)
 
 
+class _Way:
+    """The directory that has a name, None for the path as it is; and the name in it."""
+
+    __slots__ = ("_ends", "folder", "name")
+
+    def __init__(self, folder: int | None, name: str, *, ends: bool) -> None:
+        self.folder = folder
+        self.name = name
+        self._ends = ends
+
+    def __enter__(self) -> tuple[int | None, str]:
+        return self.folder, self.name
+
+    def __exit__(self, *error: object) -> None:
+        if self._ends and self.folder is not None:
+            os.close(self.folder)
+
+
+class _Held(threading.local):
+    folders: dict[str, int] | None = None
+
+
 class Linux:
     """The system calls themselves."""
 
+    def __init__(self, root: str | None = None) -> None:
+        """`root`: a real path; on the way to what is below it no link is followed: NotADirectoryError."""
+        self._below = f"{root}/" if root is not None else None
+        self._held = _Held()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        if self._held.folders is not None:
+            yield
+            return
+        folders: dict[str, int] = {}
+        self._held.folders = folders
+        try:
+            yield
+        finally:
+            self._held.folders = None
+            for folder in folders.values():
+                os.close(folder)
+
+    def _way(self, path: str) -> _Way:
+        if self._below is None or not path.startswith(self._below):
+            return _Way(None, path, ends=False)
+        directory, _, name = path.rstrip("/").rpartition("/")
+        held = self._held.folders
+        if held is None:
+            return _Way(_open_directory(directory), name, ends=True)
+        folder = held.get(directory)
+        if folder is None:
+            if len(held) >= HELD:
+                os.close(held.pop(next(iter(held))))
+            folder = held[directory] = _open_directory(directory)
+        return _Way(folder, name, ends=False)
+
+    def _open(self, path: str, flags: int) -> int:
+        with self._way(path) as (folder, name):
+            return os.open(name, flags if folder is None else flags | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+
     def open(self, path: str, how: How) -> LinuxFile:
-        return LinuxFile(os.open(path, FLAGS[how], 0o600), how == "look")
+        return LinuxFile(self._open(path, FLAGS[how]), how == "look")
 
     def lstat(self, path: str) -> Signature:
-        return Signature.of(os.lstat(path))
+        with self._way(path) as (folder, name):
+            return Signature.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
 
     def scan(self, path: str) -> list[tuple[str, Signature]]:
         found = []
-        fd = os.open(path, FLAGS["folder"])
+        fd = self._open(path, FLAGS["folder"])
         try:
             with os.scandir(fd) as entries:  # by descriptor: the path to one in it may be longer than any may be
                 for entry in entries:
@@ -121,41 +204,65 @@ class Linux:
             os.close(fd)
         return found
 
+    def names(self, path: str) -> list[str]:
+        return os.listdir(path)
+
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        os.mkdir(path, mode)
+        with self._way(path) as (folder, name):
+            os.mkdir(name, mode, dir_fd=folder)
 
     def rmdir(self, path: str) -> None:
-        os.rmdir(path)
+        with self._way(path) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
 
     def unlink(self, path: str) -> None:
-        os.unlink(path)
+        with self._way(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def link(self, source: str, target: str) -> None:
-        os.link(source, target, follow_symlinks=False)
+        with self._way(source) as (old, name), self._way(target) as (new, fresh):
+            os.link(name, fresh, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
 
     def symlink(self, text: str, path: str) -> None:
-        os.symlink(text, path)
+        with self._way(path) as (folder, name):
+            os.symlink(text, name, dir_fd=folder)
 
     def readlink(self, path: str) -> str:
-        return os.readlink(path)
+        with self._way(path) as (folder, name):
+            return os.readlink(name, dir_fd=folder)
 
     def set_link_time(self, path: str, mtime_ns: int) -> None:
-        os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+        with self._way(path) as (folder, name):
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False)
 
     def rename(self, source: str, target: str) -> None:
-        os.rename(source, target)
+        with self._way(source) as (old, name), self._way(target) as (new, fresh):
+            os.rename(name, fresh, src_dir_fd=old, dst_dir_fd=new)
 
     def rename_new(self, source: str, target: str) -> bool:
-        return _rename(source, target, RENAME_NOREPLACE)
+        return self._rename(source, target, RENAME_NOREPLACE)
 
     def exchange(self, one: str, other: str) -> bool:
-        return _rename(one, other, RENAME_EXCHANGE)
+        return self._rename(one, other, RENAME_EXCHANGE)
+
+    def _rename(self, source: str, target: str, flag: int) -> bool:
+        with self._way(source) as (old, name), self._way(target) as (new, fresh):
+            ways = _at(old), os.fsencode(name), _at(new), os.fsencode(fresh)
+            if _libc.renameat2(*ways, flag) == 0:
+                return True
+            if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
+                _raise(source, target)
+            return False
 
     def may_write(self, path: str) -> bool:
-        return os.access(path, os.W_OK | os.X_OK)
+        try:
+            with self._way(path) as (folder, name):
+                return os.access(name, os.W_OK | os.X_OK, dir_fd=folder)
+        except OSError:  # what is tried then says why
+            return False
 
     def sync_all(self, path: str) -> None:
-        fd = os.open(path, FLAGS["folder"])
+        fd = self._open(path, FLAGS["folder"])
         try:
             if _libc.syncfs(fd) != 0:
                 _raise(path)
@@ -170,12 +277,49 @@ class Linux:
         return os.path.realpath(path)
 
 
-def _rename(source: str, target: str, flag: int) -> bool:
-    if _libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flag) == 0:
-        return True
-    if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
-        _raise(source, target)
-    return False
+def _at(folder: int | None) -> int:
+    return AT_FDCWD if folder is None else folder
+
+
+def _open_directory(path: str) -> int:
+    """Open a directory to reach names in it; `path`: absolute. Raises OSError, where there is a link on the way
+    NotADirectoryError."""
+    if not _knows_openat2():
+        return _open_by_parts(path)
+    fd = _openat2(path)
+    if fd < 0 and ctypes.get_errno() == errno.ELOOP:
+        raise NotADirectoryError(errno.ENOTDIR, "a folder on the way became a link", path)
+    if fd < 0:
+        _raise(path)
+    return fd
+
+
+def _openat2(path: str) -> int:
+    while True:
+        how = ctypes.byref(_NO_LINKS)
+        fd: int = _libc.syscall(OPENAT2, AT_FDCWD, os.fsencode(path), how, ctypes.sizeof(_NO_LINKS))
+        if fd >= 0 or ctypes.get_errno() not in (errno.EINTR, errno.EAGAIN):
+            return fd
+
+
+@cache
+def _knows_openat2() -> bool:
+    """Return whether the kernel has the call (since 5.6), and whoever confines this process allows it."""
+    fd = _openat2("/")
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
+def _open_by_parts(path: str) -> int:
+    fd = os.open("/", DIRECTORY)
+    for part in filter(None, path.split("/")):
+        try:
+            inside = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = inside
+    return fd
 
 
 def _raise(source: str, target: str | None = None) -> None:

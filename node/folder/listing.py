@@ -71,7 +71,7 @@ class Lister:
     def _walk(self, node: NodeId, path: str, *, deep: bool) -> Iterator[tuple[NodeView, str]]:
         top = self._replica.view(node) if node != ROOT else None
         if top is not None and top.kind != "dir":
-            yield from ((view, path) for view in [top, *self._replica.tree.copies(node)])
+            yield from ((view, path) for view in [top, *self._replica.copies(node)])
             return
         queue = self._children(node, path)
         while queue:

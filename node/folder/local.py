@@ -2,7 +2,8 @@
 
 Keys after the folder's 16 bytes, in column `local`:
     n + node                   the record
-    c + parent + name          the child's node id
+    c + parent + name          the child's node id; by key + NUL + name where the disk takes several names for one
+    k                          the sign of the rules for that, see `name_rules`; none where all names are told apart
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
     t + node                   the record as it will be once a file has taken its name, with the temporary's signature
@@ -10,13 +11,13 @@ Keys after the folder's 16 bytes, in column `local`:
     b, q                       see `bases`
     #                          how many nodes there are
     !                          empty; there once the whole folder was looked at
-and those of `chunk_places`.
+and those of `chunk_places` (k, d, u).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from shoal.crdt.facts import content_fields, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
 from shoal.node.folder.chunk_places import PACKED, ChunkPlaces
 from shoal.node.folder.signature import Signature
+from shoal.node.name_rules import PLAIN, NameRules, same
 from shoal.node.store import Staging
 
 PARKED = NodeId(b"\xff" * 16)  # the parent of nodes that wait under .shoal/tmp for their name to become free
@@ -64,6 +66,7 @@ class LocalIndex:
         self._cache: OrderedDict[NodeId, LocalNode] = OrderedDict()
         self.fresh: deque[NodeId] = deque(maxlen=FRESH)  # whose content came to the disk, for who has the time to look
         self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
+        self.rules, self.folds = PLAIN, False
         self.load()
 
     def load(self) -> None:
@@ -92,24 +95,39 @@ class LocalIndex:
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node on disk at this place."""
-        return _node(self._staging.get("local", self._folder + b"c" + parent + _raw(name)))
+        return _node(self._staging.get("local", self._place(parent, name)))
+
+    def holder(self, parent: NodeId, name: str) -> NodeId | None:
+        """Return the node on disk at this place, or at one that is the same to the disk."""
+        found = self.child(parent, name)
+        return found if found is not None or not self.folds else next(iter(self.alike(parent, name).values()), None)
+
+    def alike(self, parent: NodeId, name: str) -> dict[str, NodeId]:
+        """Return the nodes on disk in a folder whose names are the same as this to the disk, by name."""
+        if not self.folds:
+            found = self.child(parent, name)
+            return {name: found} if found is not None else {}
+        prefix = self._folder + b"c" + parent + _raw(self.rules.key(name)) + b"\0"
+        return {_text(key[len(prefix) :]): NodeId(node) for key, node in self._staging.scan("local", prefix)}
 
     def children(self, parent: NodeId) -> dict[str, NodeId]:
         """Return the nodes on disk in a folder, by name."""
         prefix = self._folder + b"c" + parent
         rows = self._staging.scan("local", prefix)
-        return {key[len(prefix) :].decode("utf-8", "surrogateescape"): NodeId(node) for key, node in rows}
+        return {_text(key[len(prefix) :].rpartition(b"\0")[2]): NodeId(node) for key, node in rows}
 
     def names_between(self, parent: NodeId, first: str, last: str, most: int) -> set[str] | None:
         """Return the names on disk in a folder from `first` to `last`, in the order of their bytes; None when there are
-        more than `most`."""
+        more than `most`, or they are not in this order."""
+        if self.folds:
+            return None
         prefix, end = self._folder + b"c" + parent, _raw(last)
         found: set[str] = set()
         for key, _ in self._staging.scan("local", prefix, _raw(first)):
             name = key[len(prefix) :]
             if name > end:
                 break
-            found.add(name.decode("utf-8", "surrogateescape"))
+            found.add(_text(name))
             if len(found) > most:
                 return None
         return found
@@ -146,7 +164,7 @@ class LocalIndex:
         folder, sign = self._folder, node.signature
         self._keep(node)
         self._staging.put("local", folder + b"n" + node.id, _encode(node))
-        self._staging.put("local", folder + b"c" + node.parent + _raw(node.name), node.id)
+        self._staging.put("local", self._place(node.parent, node.name), node.id)
         self._staging.put("local", folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id)
         if node.copy_of is not None:
             self._staging.put("local", folder + b"o" + node.copy_of + node.id, b"")
@@ -181,6 +199,49 @@ class LocalIndex:
     def forget_intention(self, node: NodeId) -> None:
         """Stage that it is known what became of it."""
         self._staging.delete("local", self._folder + b"t" + node)
+
+    def hold_names(self, rules: NameRules) -> bool:
+        """Go by what such a disk takes for one name; stage that, and return whether it is another than before."""
+        sign = self._folder + b"k"
+        before, after = self._staging.get("local", sign), None if rules.plain else rules.sign()
+        self.rules, self.folds = rules, rules.folds
+        if before == after:
+            return False
+        for key, _ in list(self._staging.scan("local", self._folder + b"c")):
+            self._staging.delete("local", key)
+        for record in self.records():
+            self._staging.put("local", self._place(record.parent, record.name), record.id)
+        if after is None:
+            self._staging.delete("local", sign)
+        else:
+            self._staging.put("local", sign, after)
+        return True
+
+    @property
+    def fold(self) -> Callable[[str], str]:
+        """What is equal for names that are one to the disk."""
+        return self.rules.key if self.folds else same
+
+    def last_rules(self) -> NameRules:
+        """Return what the disk was found to be when the folder last started."""
+        sign = self._staging.get("local", self._folder + b"k")
+        return NameRules.of_sign(sign) if sign is not None else PLAIN
+
+    def odd_ones(self) -> list[LocalNode]:
+        """Return the nodes whose name another has to the disk, too, or that the disk does not hold as it is."""
+        alike = Counter((record.parent, self.rules.key(record.name)) for record in self.records())
+        return [
+            record
+            for record in self.records()
+            if record.parent != PARKED
+            and (alike[record.parent, self.rules.key(record.name)] > 1 or self.rules.spell(record.name) != record.name)
+        ]
+
+    def records(self) -> Iterator[LocalNode]:
+        """Yield every record there is."""
+        prefix = self._folder + b"n"
+        for key, data in list(self._staging.scan("local", prefix)):
+            yield _decode(NodeId(key[len(prefix) :]), data)
 
     def commit(self, *, sync: bool = False) -> None:
         """Write what was staged. Unsynced by default: what is lost is seen and recognised again by a scan."""
@@ -239,13 +300,13 @@ class LocalIndex:
         parent = self.find_folder(directory)
         if parent is None or not name:
             return parent if not name else None
-        return self.child(parent, name)
+        return self.holder(parent, name)
 
     def find_folder(self, path: str) -> NodeId | None:
         """Return the folder on disk at a relative path."""
         node = ROOT
         for part in path.split("/") if path else ():
-            child = self.child(node, part)
+            child = self.holder(node, part)
             record = self.get(child) if child is not None else None
             if record is None or record.kind != "dir":
                 return None
@@ -256,6 +317,10 @@ class LocalIndex:
         self.count += more
         self._staging.put("local", self._folder + b"#", self.count.to_bytes(8))
 
+    def _place(self, parent: NodeId, name: str) -> bytes:
+        key = _raw(self.rules.key(name)) + b"\0" if self.folds else b""
+        return self._folder + b"c" + parent + key + _raw(name)
+
     def _keep(self, record: LocalNode) -> None:
         self._cache[record.id] = record
         self._cache.move_to_end(record.id)
@@ -263,7 +328,7 @@ class LocalIndex:
             self._cache.popitem(last=False)
 
     def _unlink(self, old: LocalNode, *, keep_chunks: bool) -> None:
-        place = self._folder + b"c" + old.parent + _raw(old.name)
+        place = self._place(old.parent, old.name)
         if self._staging.get("local", place) == old.id:
             self._staging.delete("local", place)
         inode = self._folder + b"i" + old.signature.device.to_bytes(8) + old.signature.inode.to_bytes(8)
@@ -290,6 +355,10 @@ def _raw(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
 def _node(data: bytes | None) -> NodeId | None:
     return NodeId(data) if data is not None else None
 
@@ -306,5 +375,4 @@ def _decode(node: NodeId, data: bytes) -> LocalNode:
     parent, name, kind, version, content, signature, copy_of = fields
     found = read_content(content)
     assert found is not None
-    text = name.decode("utf-8", "surrogateescape")
-    return LocalNode(node, parent, text, kind, version, found, Signature(*signature), copy_of)
+    return LocalNode(node, parent, _text(name), kind, version, found, Signature(*signature), copy_of)

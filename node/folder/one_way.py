@@ -105,7 +105,8 @@ class OneWay:
                 await self._compare([(None, seen)], before, busy, recorder)
         files = [seen for seen in findings.appeared if seen.signature and kind_of(seen.signature) != "dir"]
         await self._compare([*findings.changed, *((None, seen) for seen in files)], before, busy, recorder)
-        for node, path in [*findings.missing.items(), *findings.replaced.items()]:
+        respelt = {node: old for node in findings.moved.values() if (old := self._index.path(node)) is not None}
+        for node, path in [*findings.missing.items(), *findings.replaced.items(), *respelt.items()]:
             self._forget_left_out(node)
             if self._index.get(node) is not None:
                 kind: Literal["changed", "deleted"] = "changed" if path in self.local else "deleted"
@@ -206,9 +207,12 @@ class OneWay:
                 continue
             source, target = os.path.join(self._root, path), os.path.join(self._root, gone[record.id])
             try:
-                self._disk.guarded(self._root, [os.path.dirname(path), os.path.dirname(gone[record.id])])
                 own = [source] if record.kind == "dir" else []
                 with self._disk.writable(os.path.dirname(source), os.path.dirname(target), *own):
+                    if self._index.fold(path) == self._index.fold(gone[record.id]):  # one name to the disk
+                        between = os.path.join(self._root, PRIVATE, "tmp", record.id.hex())
+                        self._disk.rename_new(source, between)
+                        source = between
                     self._disk.rename_new(source, target)
             except OSError:
                 continue
@@ -219,7 +223,6 @@ class OneWay:
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
         record = self._index.get(change.node) if change.node is not None else None
-        self._disk.guarded(self._root, [os.path.dirname(path)])
         if found is not None and kind_of(found) == "dir":
             if record is not None and record.kind == "dir":
                 self._disk.set_meta(full, record.content, found)

@@ -24,7 +24,7 @@ AT_ONCE = 500
 def differing(nodes: Sequence[NodeId], document: Wanted, index: LocalIndex, busy: Collection[NodeId]) -> set[NodeId]:
     """Return the nodes that the document has otherwise than this disk; of the others, note the version."""
     found: set[NodeId] = set()
-    for step in plan(nodes, document, index, busy):
+    for step in plan(nodes, document, index, busy, index.fold):
         match step:
             case Note(view):
                 record = index.get(view.id)

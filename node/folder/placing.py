@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
@@ -20,6 +21,7 @@ from shoal.node.folder.install import Installer, Target
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.marker import PART
+from shoal.node.folder.objects import Objects
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
@@ -55,6 +57,7 @@ class Placer:
         problems: Problems,
     ) -> None:
         self._disk = disk
+        self._objects = Objects(disk, root)
         self._installer = Installer(disk)
         self._root = root
         self._index = index
@@ -63,12 +66,22 @@ class Placer:
         self._problems = problems
         self._turns = turns
         self.partial: set[str] = set()  # temporaries that hold part of their file
+        self._filling: Counter[NodeId] = Counter()  # folders, and how many files take their names in them
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, PRIVATE, "tmp")
 
     def temporary(self, view: NodeView) -> str:
         """Return the path of the temporary for this version of this node."""
         return os.path.join(self._temporaries, f"{view.id.hex()}-{view.version.id.hex()}{PART}")
+
+    def is_filling(self, folder: NodeId) -> bool:
+        """Return whether something is taking its name in the folder, or below: it is to stay where it is."""
+        return folder in self._filling
+
+    def _folders_above(self, folder: NodeId) -> Iterator[NodeId]:
+        while folder != ROOT and (record := self._index.get(folder)) is not None:
+            yield folder
+            folder = record.parent
 
     def kept_path(self, record: LocalNode) -> str:
         """Return where a replaced or removed file is kept."""
@@ -145,7 +158,7 @@ class Placer:
         await self._turns.run(self._remove_all, list(fresh))
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
-            copied = await self._turns.apart(_copy_local, self._disk, key, sources, pieces, lengths, fresh)
+            copied = await self._turns.apart(self._copy_local, sources, pieces, lengths, fresh)
             for found_here in copied:
                 landed(lengths[found_here] * len(pieces.pop(found_here)))
 
@@ -164,15 +177,34 @@ class Placer:
     def _local_sources(self, chunk: bytes) -> list[tuple[str, int]]:
         found = []
         for path, offset, _ in self._index.sources(chunk):
-            found.append((os.path.join(self._root, path), offset))
+            found.append((path, offset))
             if len(found) == 3:
                 break
         return found
 
+    def _copy_local(
+        self,
+        sources: dict[bytes, list[tuple[str, int]]],
+        pieces: dict[bytes, list[tuple[str, int]]],
+        lengths: dict[bytes, int],
+        fresh: set[str],
+    ) -> list[bytes]:
+        """Copy chunks that are on this disk, each verified as it is read; return those found."""
+        key = self._replica.content_key
+        copied = []
+        for chunk, places in sources.items():
+            for path, offset in places:
+                data = self._objects.read_source(path, offset, lengths[chunk])
+                if data is not None and chunk_id(key, data) == chunk:
+                    for target, at in pieces[chunk]:
+                        self._disk.write_piece(target, at, data, fresh=target in fresh)
+                    copied.append(chunk)
+                    break
+        return copied
+
     async def _finish(self, views: Sequence[NodeView]) -> Outcome:
         targets: list[Target] = []
         look: list[str] = []
-        directories: list[str] = []
         for view in views:
             now = self._replica.view(view.id)
             parent = self._index.path(view.parent) if view.parent != ROOT else ""
@@ -182,7 +214,7 @@ class Placer:
                 continue  # the document moved on; the node is dirty again
             relative = f"{parent}/{view.name}" if parent else view.name
             record = self._index.get(view.id)
-            if record is None and self._index.child(view.parent, view.name) is not None:
+            if record is None and self._index.holder(view.parent, view.name) is not None:
                 self.partial.add(self.temporary(view))
                 continue  # its name is still another's on disk
             if record is not None and (record.parent, record.name) != (view.parent, view.name):
@@ -190,15 +222,24 @@ class Placer:
                 continue
             keep = self.kept_path(record) if record is not None else ""
             targets.append(Target(view, self.temporary(view), os.path.join(self._root, relative), record, keep))
-            directories.append(parent)
         if not targets:
             return Outcome((), (), (), ())
-        results = await self._put_in_place(targets, directories)
+        filled = Counter(above for target in targets for above in self._folders_above(target.view.parent))
+        self._filling += filled
+        try:
+            return await self._finish_targets(targets, look)
+        finally:
+            self._filling -= filled
+
+    async def _finish_targets(self, targets: Sequence[Target], look: list[str]) -> Outcome:
+        results = await self._put_in_place(targets)
         placed, failed = [], []
         for target, result in zip(targets, results, strict=True):
             view = target.view
             relative = target.path.removeprefix(self._root + "/")
-            if isinstance(result, Signature):
+            if isinstance(result, Signature) and self._relative(view) != relative:
+                look.append(relative)  # a person moved or removed its folder: what is there now is for the scanner
+            elif isinstance(result, Signature):
                 if target.replaces is not None:
                     self._index.places.keep(os.path.basename(target.keep_as), target.replaces.content)
                 self._index.put(_record(view, result))
@@ -214,21 +255,20 @@ class Placer:
         for target in targets:
             self._index.forget_intention(target.view.id)
         self._index.commit(sync=True)  # else an edit after a crash would not be known for one of what was placed
+        lost = [target.temporary for target, result in zip(targets, results, strict=True) if _failed(result)]
+        await self._turns.run(self._remove_all, lost)  # not before: where they are tells what became of them
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
-    async def _put_in_place(
-        self, targets: Sequence[Target], directories: Sequence[str]
-    ) -> list[Signature | OSError | None]:
+    async def _put_in_place(self, targets: Sequence[Target]) -> list[Signature | OSError | None]:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
         ready = await self._turns.run(self._installer.finish, targets)
-        for target, trouble in zip(targets, ready, strict=True):
-            made = self._disk.look_quietly(target.temporary) if trouble is None else None
-            if made is not None:
-                self._index.intend(_record(target.view, made))
-        self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         try:
             await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
-            await self._turns.apart(self._disk.guarded, self._root, directories)
+            for target, trouble in zip(targets, ready, strict=True):
+                made = self._disk.look_quietly(target.temporary) if trouble is None else None
+                if made is not None:
+                    self._index.intend(_record(target.view, made))
+            self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         except OSError as error:
             return [error] * len(targets)
         results = await self._turns.run(self._installer.take_names, list(zip(targets, ready, strict=True)))
@@ -237,25 +277,30 @@ class Placer:
         return results
 
     def _write_all(self, work: Sequence[tuple[str, int, bytes | memoryview, bool]]) -> list[None]:
-        for path, at, data, fresh in work:
-            self._disk.write_piece(path, at, data, fresh=fresh)
+        with self._disk.fs.held():
+            for path, at, data, fresh in work:
+                self._disk.write_piece(path, at, data, fresh=fresh)
         return []
 
     def _remove_all(self, paths: Sequence[str]) -> list[None]:
-        for path in paths:
-            self._disk.remove_quietly(path)
+        with self._disk.fs.held():
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    self._disk.fs.unlink(path)
         return []
 
     def _drop(self, views: Sequence[NodeView]) -> None:
-        for view in views:
-            with contextlib.suppress(OSError):
-                self._disk.fs.unlink(self.temporary(view))
+        self._remove_all([self.temporary(view) for view in views])
 
     def _relative(self, view: NodeView) -> str | None:
         parent = self._index.path(view.parent) if view.parent != ROOT else ""
         if parent is None:
             return None
         return f"{parent}/{view.name}" if parent else view.name
+
+
+def _failed(result: Signature | OSError | None) -> bool:
+    return not isinstance(result, Signature)
 
 
 def _record(view: NodeView, signature: Signature) -> LocalNode:
@@ -278,24 +323,3 @@ def _verified(disk: Disk, path: str, content: FileContent, key: bytes, zeros: di
             found.add(at)
         at += length
     return found
-
-
-def _copy_local(
-    disk: Disk,
-    key: bytes,
-    sources: dict[bytes, list[tuple[str, int]]],
-    pieces: dict[bytes, list[tuple[str, int]]],
-    lengths: dict[bytes, int],
-    fresh: set[str],
-) -> list[bytes]:
-    """Copy chunks that are on this disk, each verified as it is read; return those found."""
-    copied = []
-    for chunk, places in sources.items():
-        for path, offset in places:
-            data = disk.read_piece(path, offset, lengths[chunk])
-            if data is not None and chunk_id(key, data) == chunk:
-                for target, at in pieces[chunk]:
-                    disk.write_piece(target, at, data, fresh=target in fresh)
-                copied.append(chunk)
-                break
-    return copied

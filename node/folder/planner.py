@@ -7,7 +7,7 @@ did not work is planned anew from what is then known. So any part of a plan may 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
@@ -16,6 +16,7 @@ from shoal.crdt.model import ROOT, DirContent, NodeId, NodeView
 from shoal.crdt.tree import same_content
 from shoal.node.folder.local import MAX_DEPTH, PARKED, PRIVATE, LocalNode
 from shoal.node.folder.signature import Signature
+from shoal.node.name_rules import same
 
 MAX_CHAIN = 100  # nodes that are in each other's way and are settled in one go; in a longer chain, one steps aside
 
@@ -103,8 +104,8 @@ class Synced(Protocol):
         """Return the node on disk."""
         ...
 
-    def child(self, parent: NodeId, name: str) -> NodeId | None:
-        """Return the node on disk at this place."""
+    def holder(self, parent: NodeId, name: str) -> NodeId | None:
+        """Return the node on disk at this place, or at one that is the same to the disk."""
         ...
 
     def children(self, parent: NodeId) -> Mapping[str, NodeId]:
@@ -127,10 +128,16 @@ def owner_of(step: Step) -> NodeId:
             return node
 
 
-def plan(nodes: Iterable[NodeId], wanted: Wanted, synced: Synced, busy: Collection[NodeId] = ()) -> list[Step]:
+def plan(
+    nodes: Iterable[NodeId],
+    wanted: Wanted,
+    synced: Synced,
+    busy: Collection[NodeId] = (),
+    fold: Callable[[str], str] = same,
+) -> list[Step]:
     """Return the steps for these nodes, and for those that are in their way. `busy` ones are being placed now, and are
-    left alone."""
-    return _Plan(wanted, synced, busy).make(nodes)
+    left alone. `fold`: gives what is equal for names that are one to the disk; all that are wanted differ in it."""
+    return _Plan(wanted, synced, busy, fold).make(nodes)
 
 
 def refusal(view: NodeView, wanted: Wanted) -> str | None:
@@ -153,8 +160,9 @@ def _is_reserved(view: NodeView) -> bool:
 class _Overlay:
     """The synced tree as it will be after the steps so far."""
 
-    def __init__(self, synced: Synced) -> None:
+    def __init__(self, synced: Synced, fold: Callable[[str], str]) -> None:
         self._synced = synced
+        self._fold = fold
         self._records: dict[NodeId, LocalNode | None] = {}
         self._names: dict[tuple[NodeId, str], NodeId | None] = {}
         self._moved_in: dict[NodeId, set[NodeId]] = {}
@@ -163,8 +171,8 @@ class _Overlay:
         return self._records[node] if node in self._records else self._synced.get(node)
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
-        place = (parent, name)
-        return self._names[place] if place in self._names else self._synced.child(parent, name)
+        place = (parent, self._fold(name))
+        return self._names[place] if place in self._names else self._synced.holder(parent, name)
 
     def is_empty(self, folder: NodeId) -> bool:
         inside = chain(self._synced.children(folder).values(), self._moved_in.get(folder, ()))
@@ -184,7 +192,7 @@ class _Overlay:
     def put(self, record: LocalNode) -> None:
         self._vacate(record.id)
         self._records[record.id] = record
-        self._names[record.parent, record.name] = record.id
+        self._names[record.parent, self._fold(record.name)] = record.id
         self._moved_in.setdefault(record.parent, set()).add(record.id)
 
     def remove(self, node: NodeId) -> None:
@@ -194,14 +202,17 @@ class _Overlay:
     def _vacate(self, node: NodeId) -> None:
         old = self.get(node)
         if old is not None and self.child(old.parent, old.name) == node:
-            self._names[old.parent, old.name] = None
+            self._names[old.parent, self._fold(old.name)] = None
 
 
 class _Plan:
-    def __init__(self, wanted: Wanted, synced: Synced, busy: Collection[NodeId]) -> None:
+    def __init__(
+        self, wanted: Wanted, synced: Synced, busy: Collection[NodeId], fold: Callable[[str], str] = same
+    ) -> None:
         self._wanted = wanted
         self._synced = synced
-        self._disk = _Overlay(synced)
+        self._fold = fold
+        self._disk = _Overlay(synced, fold)
         self._busy = busy
         self._settling: set[NodeId] = set()
         self._settled: set[NodeId] = set()
@@ -263,6 +274,9 @@ class _Plan:
             if not self._free_name(view):
                 return self._wait(view)
             record = self._disk.get(view.id)  # it may have been moved out of the way meanwhile
+            if record is not None and self._disk.child(view.parent, view.name) == view.id:
+                # The same to the disk: some take such a rename for none, and none has a call that is sure to do it.
+                record = self._park(record)
             if record is not None:
                 self._steps.append(Rename(record, view))
                 record = replace(record, parent=view.parent, name=view.name, copy_of=view.copy_of)
@@ -298,9 +312,11 @@ class _Plan:
         self._steps.append(Wait(view.copy_of or view.id))
         return False
 
-    def _park(self, record: LocalNode) -> None:
+    def _park(self, record: LocalNode) -> LocalNode:
         self._steps.append(Park(record))
-        self._disk.put(replace(record, parent=PARKED, name=record.id.hex()))
+        parked = replace(record, parent=PARKED, name=record.id.hex())
+        self._disk.put(parked)
+        return parked
 
     def _is_in_leftover(self, record: LocalNode) -> bool:
         above: LocalNode | None = record
@@ -343,7 +359,7 @@ class _Plan:
         belongs = self._wanted.view(holder)
         if belongs is None:
             self._remove([record])
-        elif (belongs.parent, belongs.name) == (view.parent, view.name):
+        elif (belongs.parent, self._fold(belongs.name)) == (view.parent, self._fold(view.name)):
             return False
         elif not self._settle(belongs) and self._disk.child(view.parent, view.name) == holder:
             self._park(record)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.objects import Objects
 from shoal.node.replica import Replica
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import LaidOut
@@ -24,8 +24,8 @@ class ChunkReader:
 
     def __init__(self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica) -> None:
         self._disk = disk
+        self._objects = Objects(disk, root)
         self._turns = turns
-        self._root = root
         self._index = index
         self._key = replica.content_key
 
@@ -50,7 +50,8 @@ class ChunkReader:
         return chunks, {path for _, damaged in read for path in damaged}
 
     def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[memoryview | None, list[str]]]:
-        return [self._read(*want) for want in wanted]
+        with self._disk.fs.held():
+            return [self._read(*want) for want in wanted]
 
     def _read(
         self, chunk: bytes, places: Sequence[tuple[str, int]], into: memoryview
@@ -58,8 +59,7 @@ class ChunkReader:
         """Return the chunk from the first place that has it, None from none; and the paths that did not."""
         damaged: list[str] = []
         for path, offset in places:
-            is_there = self._disk.read_piece_into(os.path.join(self._root, path), offset, into)
-            if is_there and chunk_id(self._key, into) == chunk:
+            if self._objects.read_source_into(path, offset, into) and chunk_id(self._key, into) == chunk:
                 return into, damaged
             damaged.append(path)
         return None, damaged

@@ -22,13 +22,14 @@ from shoal.node.folder.content_moves import alike, match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.exchange import tell_exchange
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.scan import Findings, is_gone
 from shoal.node.folder.selection import Selection
-from shoal.node.folder.swaps import closed_swaps
+from shoal.node.folder.swaps import closed_swaps, has_copies
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
@@ -100,7 +101,11 @@ class Recorder:
                 at += 1
             busy |= await self._commit_group(group)
         if not more:
-            await self._commit_missing(findings.missing)
+            missing = findings.missing
+            if any(record.kind == "dir" for record in moved.values()):
+                # Another folder had the name of one that moved: what that lacks is where its folder is now.
+                missing = {node: path for node, path in missing.items() if self._is_gone(node)}
+            await self._commit_missing(missing)
         return busy
 
     async def find_by_content(self, findings: Findings) -> None:
@@ -130,7 +135,7 @@ class Recorder:
                 if record is not None:
                     findings.strangers.add(seen.path)
                     lost.append(record)
-        findings.moved = {path: record.id for path, record in match(read, lost).items()}
+        findings.moved |= {path: record.id for path, record in match(read, lost).items()}
 
     def _is_new(self, seen: Seen) -> bool:
         """Return whether the document knows nothing at this place."""
@@ -173,11 +178,7 @@ class Recorder:
             if (
                 is_dir == (record.kind == "dir")
                 and same
-                and (
-                    record.id in findings.missing
-                    or record.id in findings.replaced
-                    or is_gone(self._disk, self._root, self._index, record.id)
-                )
+                and (record.id in findings.missing or record.id in findings.replaced or self._is_gone(record.id))
             ):
                 moves[seen.path] = record
                 taken.add(record.id)
@@ -186,6 +187,9 @@ class Recorder:
             if record is not None and node not in taken and path not in moves:
                 moves[path] = record
         return moves
+
+    def _is_gone(self, node: NodeId) -> bool:
+        return is_gone(self._disk, self._root, self._index, node)
 
     def _can_move(self, record: LocalNode) -> bool:
         """A conflict copy whose conflict was settled meanwhile is nothing that the document could move."""
@@ -202,12 +206,17 @@ class Recorder:
             kept = [(record, parent, seen) for record, seen in swap if (parent := self._parent_of(seen)) is not None]
             if len(kept) < len(swap):
                 continue  # a folder on the way is gone: they are edits, of what is read
+            if has_copies(swap):
+                told = tell_exchange(swap, [parent for _, parent, _ in kept], self._index, self._replica)
+                if told:
+                    findings.changed = [each for each in findings.changed if each[1].path not in here] + told
+                continue
             findings.changed = [(node, seen) for node, seen in findings.changed if seen.path not in here]
             changes = []
             for record, parent, seen in kept:
                 view = self._replica.view(record.id)
                 if view is None or (view.parent, view.name) != (parent, seen.name):
-                    changes.append(Move(record.id, parent, seen.name))
+                    changes.append(Move(record.id, parent, self._replica.own_name(seen.name, record.id)))
             # All at once: nobody is to see two of them under one name.
             self._replica.commit(changes, partial(self._record_swap, kept, findings))
 
@@ -239,7 +248,8 @@ class Recorder:
             view = self._replica.view(record.id)
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
             # One that was to be parked when this device died was moved by nobody.
-            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, seen.name)]
+            name = self._replica.own_name(seen.name, record.id)
+            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, name)]
             wanted = self._selection.wants(record.id)
             self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings, wanted))
         return homeless
@@ -264,6 +274,9 @@ class Recorder:
             moved = replace(moved, signature=unread)
             findings.changed.append((moved.id, seen))
         self._index.put(moved)
+        view = self._replica.view(moved.id) if not self._index.rules.plain else None
+        if view is not None and view.name != seen.name:
+            self._replica.stage_dirty(moved.id)  # the name was for the disk's sake alone, and another is now
         if wanted:
             self._selection.keep(moved.id)
 
@@ -318,13 +331,14 @@ class Recorder:
 
     def _read_all(self, group: Sequence[tuple[Seen, Content | None]]) -> list[Content | FileChanged | OSError]:
         results: list[Content | FileChanged | OSError] = []
-        for seen, base in group:
-            assert seen.signature is not None
-            path, key = self._absolute(seen.path), self._replica.content_key
-            try:
-                results.append(self._disk.read_content(path, key, seen.signature, base))
-            except (FileChanged, OSError) as error:
-                results.append(error)
+        with self._disk.fs.held():
+            for seen, base in group:
+                assert seen.signature is not None
+                path, key = self._absolute(seen.path), self._replica.content_key
+                try:
+                    results.append(self._disk.read_content(path, key, seen.signature, base))
+                except (FileChanged, OSError) as error:
+                    results.append(error)
         return results
 
     def _note(self, read: Sequence[tuple[NodeId | None, Seen, Content]], *, tell: bool = True) -> None:
@@ -349,7 +363,7 @@ class Recorder:
             if node is None and (isinstance(parent, int) or (parent, seen.name) in new):
                 made[seen.path] = len(changes)
                 notes.append(_Note(_blank(seen, kind, content), parent, len(changes)))
-                changes.append(Create(parent, seen.name, kind, content))
+                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
                 continue
             if node is None and not isinstance(parent, int):
                 node = self._index.child(parent, seen.name)
@@ -360,7 +374,7 @@ class Recorder:
             known = self._known_view(parent, seen.name, kind)
             if known is None:
                 made[seen.path] = len(changes)
-                changes.append(Create(parent, seen.name, kind, content))
+                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
                 notes.append(_Note(_blank(seen, kind, content), parent, len(changes) - 1))
                 continue
             found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)
@@ -369,9 +383,7 @@ class Recorder:
             if kind == "dir" or same_content(content, known.version.content):
                 notes.append(_Note(replace(found, version=known.version.id), known.parent, None))
             else:  # both sides have something here, and neither has seen the other's
-                # Unless it is this device's own word, lost from the synced tree: then what is here now is the newer.
-                own = known.version.device == self._replica.device
-                changes.append(Edit(known.id, content, known.version.id if own else None))
+                changes.append(Edit(known.id, content, None))
                 notes.append(_Note(found, known.parent, len(changes) - 1))
         if not tell:
             changes, notes = [], [note for note in notes if note.change is None]

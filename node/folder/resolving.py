@@ -98,7 +98,7 @@ class Resolver:
         """Have every copy be a file of its own; return their names. `name_of`: a name for a copy that is not among
         the names there are."""
         async with self._held(node) as view:
-            copies = self._replica.tree.copies(node)
+            copies = self._replica.copies(node)
             if view.version.content is None or not self._is_in_place(node, view.version.content):
                 raise Unresolved("the file is not all here yet: wait for it, or keep one version")
             for copy in copies:
@@ -153,7 +153,7 @@ class Resolver:
         content = version.content
         if not isinstance(content, FileContent) or not content.size:
             return None
-        for copy in self._replica.tree.copies(node):
+        for copy in self._replica.copies(node):
             if copy.version.id == version.id and self._is_in_place(copy.id, content):
                 path = self._index.path(copy.id)
                 assert path is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import trio
@@ -23,6 +23,8 @@ from shoal.node.folder.selection import Selection
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 
+Listed = dict[NodeId, dict[str, list[str]]]  # folder -> what is the same to the disk -> the names there are
+
 LEFT_OUT = "not synced, as the folder has something of this name that is left out here: rename this, or shoal get that"
 
 
@@ -35,10 +37,11 @@ class Findings:
     missing: dict[NodeId, str] = field(default_factory=dict)  # node -> path
     replaced: dict[NodeId, str] = field(default_factory=dict)  # likewise, where something else has the name now
     waiting: dict[NodeId, str] = field(default_factory=dict)  # missing, but perhaps only for a moment
-    moved: dict[str, NodeId] = field(default_factory=dict)  # path -> the node that it is, told by content
+    moved: dict[str, NodeId] = field(default_factory=dict)  # path -> the node that it is, told by content or by name
     strangers: set[str] = field(default_factory=set)  # paths that have a known inode, and not its content
     walked: set[str] = field(default_factory=set)  # folders that are looked into as a whole
     busy: list[str] = field(default_factory=list)  # paths to look at again: this node is changing them now
+    alike: set[tuple[NodeId, str]] = field(default_factory=set)  # what was looked at, where a disk folds names
 
     @property
     def empty(self) -> bool:
@@ -112,6 +115,7 @@ class Scanner:
         """Look at single names, and into those that are new folders."""
         findings = Findings()
         queue: list[tuple[str, NodeId | None]] = []
+        listed: Listed = {}
         for count, path in enumerate(sorted(set(paths))):
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
@@ -124,6 +128,9 @@ class Scanner:
             parent = self._index.find_folder(directory)
             if not name or parent is None:
                 continue  # its folder is new itself, and is walked as such
+            if self._index.folds:
+                self._look_at_alike(parent, name, findings, queue, listed)
+                continue
             # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
             try:
                 seen = Seen(directory, name, self._disk.look(self._absolute(path)))
@@ -135,6 +142,58 @@ class Scanner:
             directory, node = queue.pop()
             await self._look_in(directory, node, findings, queue)
         return findings
+
+    def _look_at_alike(
+        self,
+        parent: NodeId,
+        name: str,
+        findings: Findings,
+        queue: list[tuple[str, NodeId | None]],
+        listed: Listed,
+    ) -> None:
+        """Look at what the disk takes for a name: only a list of the folder says what it is called."""
+        key, directory = self._index.rules.key(name), self._index.path(parent)
+        if directory is None or (parent, key) in findings.alike or self._is_queued(parent, queue):
+            return
+        findings.alike.add((parent, key))
+        record = self._index.get(parent)
+        if record is not None and is_gone(self._disk, self._root, self._index, parent):
+            # What the disk takes for that name may be another folder by now.
+            self._look_at_alike(record.parent, record.name, findings, queue, listed)
+            return
+        if parent not in listed:
+            try:
+                names = self._disk.fs.names(self._absolute(directory))
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            except OSError as error:  # what cannot be told is not gone
+                self._problems.report(directory, error)
+                return
+            listed[parent] = {}
+            for each in names:
+                listed[parent].setdefault(self._index.rules.key(each), []).append(each)
+        known = self._index.alike(parent, name)
+        found: list[tuple[str, Signature]] = []
+        for each in listed[parent].get(key, ()):
+            path = f"{directory}/{each}" if directory else each
+            try:
+                signature = self._disk.look(self._absolute(path))
+            except OSError as error:
+                self._problems.report(path, error)
+                return
+            if signature is not None:
+                found.append((each, signature))
+        self._compare_all(directory, found, known, findings, queue, deep=False)
+
+    def _is_queued(self, node: NodeId, queue: list[tuple[str, NodeId | None]]) -> bool:
+        """Return whether a folder, or one that it is in, is to be looked into as a whole."""
+        queued = {folder for _, folder in queue if folder != ROOT}
+        while queued and node not in (ROOT, PARKED):
+            record = self._index.get(node)
+            if node in queued or record is None:
+                return node in queued
+            node = record.parent
+        return False
 
     def _look_at_parked(self, seen: Seen, findings: Findings) -> None:
         """What waits under `.shoal/tmp` for its name may have been edited right before it went there."""
@@ -163,10 +222,60 @@ class Scanner:
             return  # unreadable is not empty: nothing in it counts as missing
         self._problems.readable(directory)
         known = self._index.children(node) if node is not None else {}
-        for name, signature in sorted(names):
-            self._compare(Seen(directory, name, signature), known.pop(name, None), findings, queue, deep=True)
+        self._compare_all(directory, sorted(names), known, findings, queue, deep=True)
+
+    def _compare_all(
+        self,
+        directory: str,
+        names: Sequence[tuple[str, Signature]],
+        known: dict[str, NodeId],
+        findings: Findings,
+        queue: list[tuple[str, NodeId | None]],
+        *,
+        deep: bool,
+    ) -> None:
+        respelt = self._respelt([name for name, _ in names], known) if self._index.folds else {}
+        for name, signature in names:
+            seen = Seen(directory, name, signature)
+            if name in respelt:
+                self._compare_respelt(seen, known.pop(respelt[name]), findings, queue)
+            else:
+                self._compare(seen, known.pop(name, None), findings, queue, deep=deep)
         for name, child in known.items():
-            self._compare(Seen(directory, name, None), child, findings, queue, deep=True)
+            self._compare(Seen(directory, name, None), child, findings, queue, deep=deep)
+
+    def _respelt(self, names: Sequence[str], known: Mapping[str, NodeId]) -> dict[str, str]:
+        """Return, of the names there are, those that are known by another that is the same to the disk: name now, name
+        then."""
+        new, gone = [name for name in names if name not in known], known.keys() - set(names)
+        if not new or not gone:
+            return {}
+        then = {self._index.rules.key(name): name for name in sorted(gone)}
+        now = {key: name for name in new if (key := self._index.rules.key(name)) in then}
+        return {name: then[key] for key, name in now.items()}
+
+    def _compare_respelt(
+        self, seen: Seen, node: NodeId, findings: Findings, queue: list[tuple[str, NodeId | None]]
+    ) -> None:
+        """A name is spelt otherwise than it was: what has it was renamed, be it another file by now."""
+        record, signature = self._index.get(node), seen.signature
+        assert signature is not None
+        if record is None:
+            self._compare(seen, None, findings, queue, deep=True)
+            return
+        other = self._index.by_inode(signature.device, signature.inode) if kind_of(signature) == "dir" else None
+        is_another = (record.kind == "dir") != (kind_of(signature) == "dir") or (other is not None and other != node)
+        if is_another or (record.copy_of is not None and self._replica.view(node) is None):
+            findings.replaced[node] = self._index.path(node) or seen.path
+            self._compare(seen, None, findings, queue, deep=True)
+        elif node in self._busy:
+            findings.busy.append(seen.path)
+        else:
+            findings.moved[seen.path] = node
+            findings.appeared.append(seen)
+            if record.kind == "dir":
+                findings.walked.add(seen.path)
+                queue.append((seen.path, node))
 
     def _compare(
         self,
@@ -179,7 +288,7 @@ class Scanner:
     ) -> None:
         """Hold one name against its record; queue the folder to look into: new ones, and with `deep` known ones."""
         path, signature = seen.path, seen.signature
-        if path == PRIVATE:
+        if path == PRIVATE or (not seen.directory and self._index.rules.key(path) == PRIVATE):
             return
         record = self._index.get(node) if node is not None else None
         if signature is None:
@@ -207,12 +316,26 @@ class Scanner:
             if other is not None and other != record.id:  # another known folder took this name
                 findings.replaced[record.id] = path
                 record = None
+        if record is not None and kind != "dir" and record.signature.inode != signature.inode:
+            other = self._index.by_inode(signature.device, signature.inode)
+            parked = self._index.get(other) if other is not None else None
+            if (
+                parked is not None
+                and parked.parent == PARKED
+                and is_gone(self._disk, self._root, self._index, parked.id)
+            ):
+                findings.replaced[record.id] = path  # it came to its name right before a crash
+                record = None
         if record is None:
             if self._is_left_out(seen, signature):
                 self._problems.report(path, OSError(LEFT_OUT))
                 return
             if self._is_placing(seen):
                 findings.busy.append(path)
+                return
+            called = None if deep else self._known_as(seen)
+            if called is not None:
+                self._problems.report(path, OSError(f"the folder that it is in does not tell it from {called!r}"))
                 return
             findings.appeared.append(seen)
             if kind == "dir":
@@ -229,6 +352,20 @@ class Scanner:
                 findings.busy.append(path)
             else:
                 findings.changed.append((record.id, seen))
+
+    def _known_as(self, seen: Seen) -> str | None:
+        """Return the name that what was found is known by, in the same folder, where that is the only one it has: the
+        folder takes names for one that the rest of the disk tells apart."""
+        assert seen.signature is not None
+        node = self._index.by_inode(seen.signature.device, seen.signature.inode)
+        record = self._index.get(node) if node is not None else None
+        if record is None or record.parent != self._index.find_folder(seen.directory):
+            return None
+        try:
+            names = self._disk.fs.names(self._absolute(seen.directory))
+        except OSError:
+            return None
+        return record.name if record.name in names and seen.name not in names else None
 
     def _is_left_out(self, seen: Seen, signature: Signature) -> bool:
         """Return whether something has the name, unknown till now, of what the folder has and this disk is not to."""

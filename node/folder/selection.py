@@ -188,5 +188,5 @@ class SelectedDocument:
 
     def copies(self, view: NodeView) -> list[NodeView]:
         """Return the conflict copies that are shown beside the node."""
-        shown = (self.view(copy.id) for copy in self._replica.tree.copies(view.id))
+        shown = (self.view(copy.id) for copy in self._replica.copies(view.id))
         return [copy for copy in shown if copy is not None]

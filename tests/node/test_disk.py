@@ -20,7 +20,9 @@ def mode(path: Path) -> int:
 def test_a_read_only_folder_is_written_and_is_read_only_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o555)
-    monkeypatch.setattr(os, "access", lambda path, wanted: mode(Path(path)) & 0o300 == 0o300)  # what root is not told
+    monkeypatch.setattr(
+        os, "access", lambda path, wanted, **where: mode(Path(path)) & 0o300 == 0o300
+    )  # what root is not told
     with disk.writable(str(folder)):
         assert mode(folder) == 0o755
         (folder / "name").touch()
@@ -30,7 +32,7 @@ def test_a_read_only_folder_is_written_and_is_read_only_again(tmp_path: Path, mo
 def test_a_folder_that_is_renamed_meanwhile_is_read_only_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, moved = tmp_path / "folder", tmp_path / "moved"
     folder.mkdir(mode=0o555)
-    monkeypatch.setattr(os, "access", lambda path, wanted: False)
+    monkeypatch.setattr(os, "access", lambda path, wanted, **where: False)
     with disk.writable(str(folder)):
         folder.rename(moved)
     assert mode(moved) == 0o555
@@ -39,7 +41,7 @@ def test_a_folder_that_is_renamed_meanwhile_is_read_only_again(tmp_path: Path, m
 def test_its_mode_comes_back_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)
-    monkeypatch.setattr(os, "access", lambda path, wanted: False)
+    monkeypatch.setattr(os, "access", lambda path, wanted, **where: False)
     with pytest.raises(OSError, match="gone"), disk.writable(str(folder), str(tmp_path / "nowhere")):
         raise OSError("gone")
     assert mode(folder) == 0o500
@@ -51,14 +53,6 @@ def test_a_rename_never_lands_on_something(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         disk.rename_new(str(tmp_path / "a"), str(tmp_path / "b"))
     assert (tmp_path / "b").read_text() == "b"
-
-
-def test_a_folder_that_became_a_link_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    disk.guarded(str(tmp_path), ["real"])
-    with pytest.raises(NotADirectoryError):
-        disk.guarded(str(tmp_path), ["link"])
 
 
 def test_reading_follows_no_link(tmp_path: Path) -> None:

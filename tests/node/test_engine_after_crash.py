@@ -133,6 +133,38 @@ async def test_what_a_person_saved_in_the_moment_of_a_replacement_that_a_crash_c
         assert texts == {"second text", "saved in that moment"}
 
 
+async def test_what_a_person_saved_in_the_moment_of_a_removal_that_a_crash_cut_short_has_its_name_again(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    (one.root / "f").write_text("base")
+    async with running(one, other):
+        await settle(one, other)
+    real = Linux.rename
+
+    def rename(self: Linux, source: str, target: str) -> None:
+        if source == str(other.root / "f"):
+            (other.root / "f").write_text("saved in that moment")
+            real(self, source, target)
+            raise PowerCut
+        real(self, source, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(BaseExceptionGroup):
+        patch.setattr(Linux, "rename", rename)
+        async with running(one, other):
+            (one.root / "f").unlink()
+            await settle_deletion(one)
+            await settle(one, other)
+    part(one, other)
+    assert not (other.root / "f").exists()
+    again = Device(2, other.root, other.store)
+    join(one, again)
+    async with running(one, again):
+        await settle(one, again)
+    for device in (one, again):
+        assert (device.root / "f").read_text() == "saved in that moment"
+
+
 async def test_a_removal_is_durable_on_disk_before_the_store_forgets_the_file(
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:

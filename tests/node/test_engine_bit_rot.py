@@ -37,6 +37,7 @@ class RottingDisk(Linux):
     """A disk that lost bits of the inodes that are named."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rotten: set[int] = set()
 
     def open(self, path: str, how: How) -> LinuxFile:

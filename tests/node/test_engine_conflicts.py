@@ -9,7 +9,9 @@ import pytest
 import trio
 from engines import Device, conflict, join, listing, part, running, settle
 
-from shoal.crdt.model import NodeView
+from shoal.crdt.model import ROOT, NodeView
+from shoal.node.folder import apply
+from shoal.node.folder.planner import Park
 from shoal.node.folder.resolving import Unresolved
 
 BASE = "".join(f"line {number}\n" for number in range(10))
@@ -296,3 +298,26 @@ async def test_a_twin_that_is_deleted_elsewhere_meanwhile_leaves_the_file(pair: 
             join(one, other, third)
             await settle(one, other, third)
             assert [names(device) for device in (one, other, third)] == [["f"], ["f"], ["f"]]
+
+
+async def test_a_copy_that_nothing_can_be_done_for_now_is_not_tried_without_end(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    async with running(one, other):
+        await conflict(one, other)
+        (copy,) = one.replica.copies(one.engine.index.find("f") or ROOT)
+        record = one.engine.index.get(copy.id)
+        assert record is not None
+        tries = 0
+
+        def plan_in_vain(*arguments: object) -> list[Park]:
+            nonlocal tries
+            tries += 1
+            return [Park(record)]
+
+        monkeypatch.setattr(apply, "plan", plan_in_vain)
+        monkeypatch.setattr(apply.Applier, "_carry_out", lambda self, step, steps: False)
+        one.replica.mark_dirty([copy.id])
+        await trio.sleep(1)
+        assert 1 <= tries <= 20

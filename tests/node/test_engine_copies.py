@@ -97,3 +97,40 @@ async def test_a_copy_that_is_edited_here_while_the_conflict_is_settled_there_st
         await meet(*pair)
         assert listing(one.root) == listing(other.root)
         assert "the copy, edited" in texts(one)
+
+
+def swap(device: Device) -> None:
+    copy = copy_name(device)
+    (device.root / "f").rename(device.root / ".shoal" / "between")
+    (device.root / copy).rename(device.root / "f")
+    (device.root / ".shoal" / "between").rename(device.root / copy)
+
+
+async def test_a_copy_that_changes_names_with_its_file_has_the_name_everywhere_and_the_file_is_the_copy(
+    pair: tuple[Device, Device],
+) -> None:
+    one, _ = pair
+    async with running(*pair):
+        await conflict(*pair)
+        file, copy = (one.root / "f").read_text(), (one.root / copy_name(one)).read_text()
+        swap(one)
+        await meet(*pair)
+        for device in pair:
+            assert (device.root / "f").read_text() == copy
+            assert (device.root / copy_name(device)).read_text() == file
+
+
+async def test_two_devices_that_change_names_of_file_and_copy_at_once_keep_both_texts(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+    async with running(*pair):
+        await conflict(*pair)
+        both = texts(one)
+        part(*pair)
+        swap(one)
+        swap(other)
+        await meet(*pair)
+        assert listing(one.root) == listing(other.root)
+        assert texts(one) == both
+        assert len(names(one)) == 2

@@ -137,6 +137,7 @@ class Closed(Linux):
     """A disk on which some paths may not be read, as their modes forbid it to all but root."""
 
     def __init__(self, *paths: Path) -> None:
+        super().__init__()
         self.paths = {str(path) for path in paths}
 
     def check(self, path: str) -> None:

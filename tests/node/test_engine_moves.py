@@ -198,3 +198,45 @@ async def test_a_row_of_the_table_holds_on_a_real_disk(pair: tuple[Device, Devic
         either = {"a": "a", "b": "b", "d/f": "f"} if row == "into-into" else outcome
         assert found in (outcome, either)
         assert (row == "into-into") <= ((device.root / "d" / "x").exists() or (device.root / "x" / "d").exists())
+
+
+async def test_a_folder_whose_old_name_another_one_took_while_the_node_was_down_keeps_all_that_is_in_it(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+
+    def take_its_name(root: Path) -> None:
+        (root / "docs").rename(root / "kept")
+        (root / "docs").mkdir()
+
+    await offline(pair, some_files, take_its_name)
+    async with running(one, other):
+        await settle(one, other)
+    for device in pair:
+        assert (device.root / "kept" / "plan").read_text() == "the plan"
+        assert (device.root / "kept" / "list").read_text() == "the list"
+        assert list((device.root / "docs").iterdir()) == []
+
+
+async def test_what_was_in_a_folder_that_is_gone_is_moved_where_others_have_moved_it(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+
+    def with_a_folder_inside(root: Path) -> None:
+        (root / "docs" / "old").mkdir(parents=True)
+
+    await offline(pair, with_a_folder_inside, lambda root: (root / "docs" / "old").rmdir())
+    (one.root / "docs").rmdir()
+    part(one, other)
+    async with running(other):
+        await settle(other)
+        (other.root / "docs" / "old").rename(other.root / "new")
+        await trio.sleep(0.8)
+        await settle(other)
+    join(one, other)
+    async with running(one, other):
+        await settle(one, other)
+    for device in pair:
+        assert (device.root / "new").is_dir()
+        assert device.engine.index.path(node_at(other, "new") or NodeId(b"")) == "new"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,16 +93,16 @@ async def test_a_save_before_a_file_is_removed_survives(
     pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pair[1].root / "f"
-    real, saved = os.rename, False
+    real, saved = Linux.rename, False
 
-    def rename(source: Any, target: Any, **options: Any) -> None:
+    def rename(disk: Linux, source: str, target: str) -> None:
         nonlocal saved
-        if str(source) == str(path) and not saved:
+        if source == str(path) and not saved:
             saved = True
             save(path, "mine")
-        real(source, target, **options)
+        real(disk, source, target)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(Linux, "rename", rename)
     await change(pair, Path.unlink)
     assert saved
     assert texts(pair[0].root) == {"mine"}

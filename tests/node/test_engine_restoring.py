@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import trio
-from engines import Device, running, settle
+from engines import Device, conflict, running, settle
 
 from shoal.node.errors import UserError
 from shoal.node.versions import Versions
@@ -84,3 +84,52 @@ async def test_a_restore_goes_to_an_absolute_path_that_is_a_persons(tmp_path: Pa
         await settle(device)
         with pytest.raises(UserError, match=r"absolute|inside"):
             await past_of(device).restore("", None, 1500, target.format(root=device.root))
+
+
+def texts(device: Device) -> dict[str, str]:
+    return {path.name: path.read_text() for path in device.root.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_undo_brings_back_each_version_of_a_file_that_was_deleted_in_conflict(
+    pair: tuple[Device, Device], apart: bool
+) -> None:
+    device, other = pair  # what the one deletes, the other keeps
+    async with running(*pair):
+        await conflict(*pair)
+        before = texts(device)
+        assert len(before) == 2
+        for name in before:
+            (device.root / name).unlink()
+            if apart:  # two commits, of one act all the same
+                await trio.sleep(0.3)
+                await settle(*pair)
+                device.now_ms += 3000
+                other.now_ms = device.now_ms
+        await trio.sleep(0.3)
+        await settle(*pair)
+        assert texts(device) == texts(other) == {}
+        _, done = await past_of(other).undo("")
+        await settle(*pair)
+        assert done.paths == ("f",)
+        after = texts(device)
+        assert after == texts(other)
+        assert after["f"] == before["f"]
+        assert sorted(after.values()) == sorted(before.values())
+
+
+async def test_undo_leaves_alone_what_was_settled_long_before_the_file_was_deleted(pair: tuple[Device, Device]) -> None:
+    device, other = pair
+    async with running(*pair):
+        await conflict(*pair)
+        (copy,) = [name for name in texts(device) if name != "f"]
+        before = texts(device)["f"]
+        for name in (copy, "f"):
+            (device.root / name).unlink()
+            await trio.sleep(0.3)
+            await settle(*pair)
+            device.now_ms += 1_000_000
+            other.now_ms = device.now_ms
+        await past_of(other).undo("")
+        await settle(*pair)
+        assert texts(device) == texts(other) == {"f": before}

@@ -280,6 +280,30 @@ async def test_an_edit_of_what_could_not_leave_yet_is_told_and_then_leaves(pair:
         assert names(other.root) == ["notes", "notes/todo"]
 
 
+@pytest.mark.parametrize("lie", ["lost", "damaged"])
+async def test_a_device_that_only_says_that_it_has_a_file_is_not_believed(
+    pair: tuple[Device, Device], lie: str
+) -> None:
+    one, other = pair
+    populate(one.root)
+    async with running(one, other):
+        await settle(one, other)
+        known = one.engine.index.get(one.engine.index.find("photos/2025/a.jpg"))  # type: ignore[arg-type]
+        one.engine.leaver.holds = lambda asked: [True] * len(asked)  # type: ignore[method-assign]
+        if lie == "lost":
+            one.engine.leaver._prove = lambda *asked: b""  # type: ignore[method-assign]
+        else:
+            right = one.engine.leaver._prove
+            one.engine.leaver._prove = lambda challenge, held, path, record: (  # type: ignore[method-assign]
+                bytes(32) if record == known else right(challenge, held, path, record)
+            )
+        leave_out(other, "photos")
+        await passed(other, one)
+        left = names(other.root)
+        assert "photos/2025/a.jpg" in left
+        assert ("photos/2025/b.jpg" in left) == (lie == "lost")
+
+
 async def test_a_file_saved_between_the_answer_and_the_removal_stays(pair: tuple[Device, Device]) -> None:
     one, other = pair
     populate(one.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from shoal.crdt.model import FileContent, FolderId, NodeId
 from shoal.node.changes import Create
 from shoal.node.folder.chunk_places import PACKED
 from shoal.node.folder.disk import Disk, kind_of
-from shoal.node.folder.keeping import Keeper
+from shoal.node.folder.keeping import HOUR, Keeper
 from shoal.node.folder.local import LocalIndex, object_path
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder.problems import Problems
@@ -51,7 +52,8 @@ class Shelf:
         )
         self.index = LocalIndex(self.replica.staging, FOLDER)
         ways = self.disk, InlineTurns(), ROOT, self.index, self.replica
-        self.keeper = Keeper(*ways, Problems(lambda: 0), lambda: 0, lambda: self.passed)
+        self.problems = Problems(lambda: 0)
+        self.keeper = Keeper(*ways, self.problems, lambda: 0, lambda: self.passed)
         self.reader = ChunkReader(*ways)
 
     def keep(self, chunks: list[bytes]) -> str:
@@ -86,6 +88,22 @@ def chunks(*seeds: int) -> list[bytes]:
     return [random.Random(seed).randbytes(SIZE) for seed in seeds]
 
 
+LARGE = 300_000  # of a chunk that is cut into blocks
+
+
+def edits(number: int) -> list[list[bytes]]:
+    """Return versions of a file of two chunks: in each, another piece is written over, now in one and then in the
+    other."""
+    data = [random.Random(seed).randbytes(LARGE) for seed in (1, 2)]
+    found = []
+    for version in range(number):
+        found.append([bytes(chunk) for chunk in data])
+        at = random.Random(version).randrange(LARGE - 1000)
+        chunk = data[version % 2]
+        data[version % 2] = chunk[:at] + random.Random(-version - 1).randbytes(1000) + chunk[at + 1000 :]
+    return found
+
+
 @pytest.fixture
 def shelf() -> Shelf:
     return Shelf()
@@ -97,6 +115,45 @@ async def test_what_versions_share_is_there_once(shelf: Shelf) -> None:
     await shelf.work()
     assert shelf.taken() < 1.1 * 151 * SIZE + 100 * 51 * 36
     assert await shelf.has(chunks(*range(150)))
+
+
+async def test_a_chunk_that_changed_in_a_part_costs_little_more_than_that_part(shelf: Shelf) -> None:
+    versions = edits(20)
+    for version in versions:
+        shelf.keep(version)
+    await shelf.work()
+    assert shelf.taken() == shelf.keeper.bytes < 2 * LARGE + 20 * LARGE // 2
+    for version in versions:
+        assert await shelf.has(version)
+
+
+async def test_chunks_that_copy_from_others_outlive_a_restart_and_the_loss_of_the_store(shelf: Shelf) -> None:
+    versions = edits(6)
+    for version in versions:
+        shelf.keep(version)
+    await shelf.work()
+    taken = shelf.taken()
+    for store in (shelf.store, SimStore()):
+        shelf.store = store
+        shelf.start()
+        await shelf.work()
+        assert shelf.taken() == shelf.keeper.bytes == taken
+        for version in versions:
+            assert await shelf.has(version)
+
+
+async def test_what_others_copy_from_goes_once_they_have_its_bytes(shelf: Shelf) -> None:
+    shelf.keeper.set_policy(Policy(all_days=10, daily_days=10, space=None))
+    versions = edits(8)
+    for version in versions:
+        shelf.keep(version)
+        await shelf.work(2 * DAY)
+    assert not await shelf.has(versions[0])
+    for version in versions[4:]:
+        assert await shelf.has(version)
+    assert shelf.taken() == shelf.keeper.bytes < 2 * LARGE + 4 * LARGE
+    await shelf.work(20 * DAY)
+    assert shelf.taken() == shelf.keeper.bytes == 0
 
 
 async def test_a_file_of_one_chunk_stays_a_file(shelf: Shelf) -> None:
@@ -138,7 +195,7 @@ async def test_the_oldest_versions_go_where_the_space_is_spent(shelf: Shelf) -> 
         shelf.keep(chunks(2 * change, 2 * change + 1))
     await shelf.work()
     await shelf.work()
-    assert shelf.taken() <= 6 * SIZE
+    assert shelf.taken() == shelf.keeper.bytes <= 6 * SIZE
     assert await shelf.has(chunks(18, 19))
     assert not await shelf.has(chunks(0))
 
@@ -162,6 +219,27 @@ def cut(shelf: Shelf, calls: int) -> Callable[[str, str], None]:
     return on_call
 
 
+async def dies(shelf: Shelf, calls: int, seconds: float = 0.0) -> bool:
+    """Let the keeper work until the power is cut, and again after a start; return whether it was."""
+    shelf.fs.settle()
+    on_call = shelf.fs.on_call = cut(shelf, calls)
+    shelf.store.on_write = partial(on_call, "store", "")
+    died = False
+    try:
+        await shelf.work(seconds)
+    except PowerCut:
+        died = True
+    shelf.fs.on_call = lambda name, path: None
+    shelf.store.on_write = lambda: None
+    if died:
+        shelf.store.crash()
+        shelf.fs.crash(random.Random(calls))
+    shelf.store.dead = False
+    shelf.start()
+    await shelf.work()
+    return died
+
+
 @pytest.mark.parametrize("drop", [False, True])
 async def test_a_power_cut_at_any_call_loses_no_version_that_is_to_stay(drop: bool) -> None:
     for calls in count():
@@ -175,22 +253,7 @@ async def test_a_power_cut_at_any_call_loses_no_version_that_is_to_stay(drop: bo
             await shelf.work()
             shelf.keeper.set_policy(Policy(10, 10))
             shelf.passed += 6 * DAY
-        shelf.fs.settle()
-        on_call = shelf.fs.on_call = cut(shelf, calls)
-        shelf.store.on_write = partial(on_call, "store", "")
-        died = False
-        try:
-            await shelf.work()
-        except PowerCut:
-            died = True
-        shelf.fs.on_call = lambda name, path: None
-        shelf.store.on_write = lambda: None
-        if died:
-            shelf.store.crash()
-            shelf.fs.crash(random.Random(calls))
-        shelf.store.dead = False
-        shelf.start()
-        await shelf.work()
+        died = await dies(shelf, calls)
         assert await shelf.has(chunks(3, 4)), calls
         if not drop:
             assert await shelf.has(chunks(1, 2)), calls
@@ -199,6 +262,139 @@ async def test_a_power_cut_at_any_call_loses_no_version_that_is_to_stay(drop: bo
         assert all(name.endswith(PACKED) for name in names), (calls, names)
         if not died:
             return
+
+
+@pytest.mark.parametrize("drop", [False, True])
+async def test_a_power_cut_at_any_call_loses_no_chunk_that_copies_from_another(drop: bool) -> None:
+    versions = edits(5)
+    for calls in count():
+        shelf = Shelf()
+        for version in versions[:4]:
+            shelf.keep(version)
+            if drop:
+                await shelf.work()
+                shelf.passed += DAY
+        shelf.keep(versions[4])
+        if drop:
+            shelf.keeper.set_policy(Policy(all_days=2.5, daily_days=2.5, space=None))
+            shelf.passed += HOUR
+        stays = versions[2:] if drop else versions
+        died = await dies(shelf, calls)
+        for version in stays:
+            assert await shelf.has(version), calls
+        assert shelf.taken() == shelf.keeper.bytes, calls
+        await shelf.work(9 * DAY)  # ages may have begun where they were last written down
+        assert (shelf.taken() == 0) == drop, calls
+        if not died:
+            return
+
+
+async def stumbles(shelf: Shelf, calls: int, seconds: float = 0.0) -> bool:
+    """Let the keeper work while one system call fails; return whether one did."""
+    left = count(calls, -1)
+
+    def on_call(name: str, path: str) -> None:
+        if next(left) == 0:
+            raise OSError(errno.EIO, "the disk stumbles")
+
+    shelf.fs.on_call = on_call
+    await shelf.work(seconds)
+    shelf.fs.on_call = lambda name, path: None
+    return next(left) < 0
+
+
+@pytest.mark.parametrize("goes_wrong", [dies, stumbles])
+async def test_what_goes_wrong_while_the_bytes_of_what_goes_are_handed_on_leaves_nobody_without_them(
+    goes_wrong: Callable[[Shelf, int, float], Awaitable[bool]],
+) -> None:
+    start, *_ = edits(1)
+    key = Shelf().replica.content_key
+    changed = (random.Random(seed).randbytes(1000).join((start[0][:-1000], b"")) for seed in range(2))
+    one, other = ([chunk, start[1]] for chunk in sorted(changed, key=lambda chunk: chunk_id(key, chunk)))
+    for calls in count():
+        shelf = Shelf()
+        shelf.keeper.set_policy(Policy(all_days=1, daily_days=6, space=None))
+        for day in (one, other):  # each day it was `start` first, from which both come
+            shelf.keep(start)
+            await shelf.work(60)
+            shelf.keep(day)
+            await shelf.work(DAY)
+        wrong = await goes_wrong(shelf, calls, DAY)
+        shelf.keeper.set_policy(Policy(all_days=1, daily_days=4.5, space=None))
+        await shelf.work(2 * DAY)
+        await shelf.work(3600)
+        assert await shelf.has(other), calls
+        if not wrong:
+            assert not await shelf.has(one)
+            return
+
+
+async def test_a_power_cut_while_a_lost_object_is_written_anew_loses_nothing() -> None:
+    before, after = edits(2)
+    for calls in count():
+        shelf = Shelf()
+        shelf.keep(before)
+        shelf.keep(after)
+        await shelf.work()
+        shelf.fs.unlink(f"{ROOT}/{object_path(chunk_id(shelf.replica.content_key, before[0]))}")
+        shelf.keep(before)
+        died = await dies(shelf, calls)
+        assert await shelf.has(before), calls
+        assert await shelf.has(after), calls
+        if not died:
+            return
+
+
+async def test_an_object_that_others_copy_from_is_written_anew_without_copying_from_them(shelf: Shelf) -> None:
+    before, after = edits(2)
+    shelf.keep(before)
+    shelf.keep(after)
+    await shelf.work()
+    damaged = f"{ROOT}/{object_path(chunk_id(shelf.replica.content_key, before[0]))}"
+    shelf.disk.write_piece(damaged, LARGE, b"too long by now, but what is copied from it is there")
+    shelf.keep(before)
+    await shelf.work()
+    assert await shelf.has(before)
+    assert await shelf.has(after)
+
+
+async def test_what_is_copied_from_damaged_bytes_is_not_written_anew_and_keeps_what_it_has(shelf: Shelf) -> None:
+    shelf.keeper.set_policy(Policy(all_days=10, daily_days=10, space=None))
+    before, after = edits(2)
+    shelf.keep(before)
+    await shelf.work(6 * DAY)
+    shelf.keep(after)
+    await shelf.work()
+    rotten = f"{ROOT}/{object_path(chunk_id(shelf.replica.content_key, before[0]))}"
+    shelf.disk.write_piece(rotten, 0, b"rot")
+    await shelf.work(5 * DAY)
+    assert shelf.disk.look(rotten) is not None
+    assert not await shelf.has(after)
+    shelf.disk.write_piece(rotten, 0, before[0][:3])  # the disk came to its senses
+    assert await shelf.has(after)
+    shelf.start()
+    await shelf.work()
+    assert shelf.disk.look(rotten) is None
+    assert await shelf.has(after)
+
+
+async def test_where_there_is_no_room_to_hand_bytes_on_nothing_that_is_needed_goes(shelf: Shelf) -> None:
+    shelf.keeper.set_policy(Policy(all_days=10, daily_days=10, space=1 << 30))
+    before, after = edits(2)
+    shelf.keep(before)
+    await shelf.work(6 * DAY)
+    shelf.keep(after)
+    await shelf.work()
+    room, shelf.fs.room = shelf.fs.room, shelf.fs.used
+    await shelf.work(5 * DAY)
+    assert await shelf.has(after)
+    assert shelf.problems.all()
+    assert shelf.taken() == shelf.keeper.bytes
+    shelf.fs.room = room
+    await shelf.work(3600)
+    assert not shelf.problems.all()
+    assert await shelf.has(after)
+    assert shelf.taken() == shelf.keeper.bytes < 2 * LARGE + 3000
 
 
 async def test_what_is_written_to_a_kept_file_through_an_open_descriptor_stays(shelf: Shelf) -> None:

@@ -272,6 +272,7 @@ def history(text: str) -> dict[str, Version]:
         ("a: 2, b: 3", None),  # nothing in common: made apart under one name
         ("o: 1, s<o: 2, a<s: 3, b<o: 2", "a"),  # the same edit apart, then one more
         ("o: 1, s<o: 2, a<s: 3, t<o: 2, b<t: 4", "merge s"),  # the same edit apart, then one more each
+        ("o: 1, x<o: 2, y<x: 3, a<y: 4, z<o: 4, b<z: 3", None),  # a file and its copy changed names
         ("o: 1, a<o: 2, x<o: 3, b<x: 1", "a"),  # changed and changed back
         ("o: 1, d<o: 0, a<d: 2, b<d: 3", None),  # made anew after a deletion: what was deleted is no ancestor
         ("o: 1, x<o: 2, y<o: 3, a<x+y: 4, b<x+y: 5", None),  # merged differently

@@ -4,6 +4,7 @@ together, whole plans in order and without a miss, and any parts of plans in at 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,8 +27,10 @@ from shoal.node.folder.planner import (
     plan,
 )
 from shoal.node.folder.signature import Signature
+from shoal.node.name_rules import same
 
 NAMES = ["a", "b", "c", "d"]
+TWINS = ["a", "A", "b", "B", "c"]
 SIGNATURE = Signature(1, 1, 1, 1, 1, 1)
 
 
@@ -59,16 +62,19 @@ class Wanted:
 
 
 class Disk:
-    """The synced tree as dicts, and what each step does to it. `carry_out` says whether a step could be done."""
+    """The synced tree as dicts, and what each step does to it. `carry_out` says whether a step could be done. `fold`:
+    names of which this is equal are one to the disk."""
 
-    def __init__(self, records: dict[NodeId, LocalNode]) -> None:
+    def __init__(self, records: dict[NodeId, LocalNode], fold: Callable[[str], str] = same) -> None:
         self.records = records
+        self.fold = fold
 
     def get(self, node: NodeId) -> LocalNode | None:
         return self.records.get(node)
 
-    def child(self, parent: NodeId, name: str) -> NodeId | None:
-        return self.children(parent).get(name)
+    def holder(self, parent: NodeId, name: str) -> NodeId | None:
+        key = self.fold(name)
+        return next((node for each, node in self.children(parent).items() if self.fold(each) == key), None)
 
     def children(self, parent: NodeId) -> dict[str, NodeId]:
         return {record.name: record.id for record in self.records.values() if record.parent == parent}
@@ -82,7 +88,7 @@ class Disk:
     def carry_out(self, step: Step) -> bool:
         match step:
             case MakeFolder(view) | Place(view) if view.id not in self.records:
-                if not self.has(view.parent) or self.child(view.parent, view.name) is not None:
+                if not self.has(view.parent) or self.holder(view.parent, view.name) is not None:
                     return False
                 self._put(view)
             case Place(view) | SetMeta(view) | Note(view):
@@ -96,7 +102,7 @@ class Disk:
                 now = self.records.get(record.id)
                 if now is None or (now.parent, now.name) != (record.parent, record.name) or not self.has(view.parent):
                     return False
-                if self.child(view.parent, view.name) is not None or self._is_inside(view.parent, record.id):
+                if self.holder(view.parent, view.name) is not None or self._is_inside(view.parent, record.id):
                     return False
                 self.records[record.id] = replace(now, parent=view.parent, name=view.name, copy_of=view.copy_of)
             case Park(record):
@@ -128,10 +134,10 @@ Entries = dict[NodeId, tuple[NodeId, str, str, int]]  # parent, name, kind, vers
 """A tree as both sides are made from."""
 
 
-def random_tree(chance: random.Random, size: int) -> Entries:
+def random_tree(chance: random.Random, size: int, fold: Callable[[str], str] = same) -> Entries:
     entries: Entries = {}
     for number in range(1, size + 1):
-        add(chance, entries, node(number), number)
+        add(chance, entries, node(number), number, fold)
     return entries
 
 
@@ -139,14 +145,18 @@ def folders(entries: Entries) -> list[NodeId]:
     return [ROOT, *(each for each, (_, _, kind, _) in entries.items() if kind == "dir")]
 
 
-def free_place(chance: random.Random, entries: Entries) -> tuple[NodeId, str] | None:
-    taken = {(parent, name) for parent, name, _, _ in entries.values()}
-    free = [(parent, name) for parent in folders(entries) for name in NAMES if (parent, name) not in taken]
+def free_place(
+    chance: random.Random, entries: Entries, fold: Callable[[str], str], mover: NodeId | None = None
+) -> tuple[NodeId, str] | None:
+    """`mover`: what is to go there, and may have a name that is the same to the disk."""
+    taken = {(parent, fold(name)) for each, (parent, name, _, _) in entries.items() if each != mover}
+    names = NAMES if fold is same else TWINS
+    free = [(parent, name) for parent in folders(entries) for name in names if (parent, fold(name)) not in taken]
     return chance.choice(free) if free else None
 
 
-def add(chance: random.Random, entries: Entries, new: NodeId, stamp: int) -> None:
-    place = free_place(chance, entries)
+def add(chance: random.Random, entries: Entries, new: NodeId, stamp: int, fold: Callable[[str], str] = same) -> None:
+    place = free_place(chance, entries, fold)
     if place is not None:
         entries[new] = (*place, chance.choice(["dir", "file"]), stamp)
 
@@ -161,21 +171,21 @@ def inside(entries: Entries, folder: NodeId) -> set[NodeId]:
     return found
 
 
-def change(chance: random.Random, entries: Entries, stamp: int) -> None:
+def change(chance: random.Random, entries: Entries, stamp: int, fold: Callable[[str], str] = same) -> None:
     """Do one thing that a person does: make, remove, move, edit, swap, or put a folder into one that was in it."""
     if not entries:
-        add(chance, entries, node(stamp), stamp)
+        add(chance, entries, node(stamp), stamp, fold)
         return
     chosen = chance.choice(list(entries))
     parent, name, kind, _ = entries[chosen]
     match chance.randrange(6):
         case 0:
-            add(chance, entries, node(stamp), stamp)
+            add(chance, entries, node(stamp), stamp, fold)
         case 1:
             for gone in inside(entries, chosen):
                 del entries[gone]
         case 2:
-            place = free_place(chance, entries)
+            place = free_place(chance, entries, fold, None if fold is same else chosen)
             if place is not None and place[0] not in inside(entries, chosen):
                 entries[chosen] = (*place, *entries[chosen][2:])
         case 3:
@@ -188,8 +198,8 @@ def change(chance: random.Random, entries: Entries, stamp: int) -> None:
                 entries[other] = (parent, name, *there[2:])
         case 5:
             within = [each for each, entry in entries.items() if entry[0] == chosen and entry[2] == "dir"]
-            taken = {entry[1] for entry in entries.values() if entry[0] == (within or [ROOT])[0]}
-            if within and name not in taken:  # a/b becomes b/a
+            taken = {fold(entry[1]) for entry in entries.values() if entry[0] == (within or [ROOT])[0]}
+            if within and fold(name) not in taken:  # a/b becomes b/a
                 entries[within[0]] = (parent, name, *entries[within[0]][2:])
                 entries[chosen] = (within[0], name, *entries[chosen][2:])
 
@@ -209,7 +219,7 @@ def wanted_of(chance: random.Random, entries: Entries) -> Wanted:
     return Wanted(views)
 
 
-def disk_of(chance: random.Random, entries: Entries) -> Disk:
+def disk_of(chance: random.Random, entries: Entries, fold: Callable[[str], str]) -> Disk:
     records = {}
     for each, (parent, name, kind, stamp) in entries.items():
         said = version(stamp, kind)
@@ -220,16 +230,16 @@ def disk_of(chance: random.Random, entries: Entries) -> Disk:
         if kind == "file" and chance.random() < 0.2:
             copy = copy_id(each, FactId(b"old" * 4))
             records[copy] = LocalNode(copy, parent, f"{name} (old)", "file", None, said.content, SIGNATURE, each)
-    return Disk(records)
+    return Disk(records, fold)
 
 
-def two_sides(chance: random.Random) -> tuple[Wanted, Disk]:
-    base = random_tree(chance, chance.randrange(12))
+def two_sides(chance: random.Random, fold: Callable[[str], str] = same) -> tuple[Wanted, Disk]:
+    base = random_tree(chance, chance.randrange(12), fold)
     sides = dict(base), dict(base)
     for number, side in enumerate(sides):
         for count in range(chance.randrange(12)):
-            change(chance, side, 100 * (number + 1) + count)
-    return wanted_of(chance, sides[0]), disk_of(chance, sides[1])
+            change(chance, side, 100 * (number + 1) + count, fold)
+    return wanted_of(chance, sides[0]), disk_of(chance, sides[1], fold)
 
 
 def agree(wanted: Wanted, disk: Disk) -> bool:
@@ -247,30 +257,32 @@ def everything(chance: random.Random, wanted: Wanted, disk: Disk) -> list[NodeId
     return nodes
 
 
+@pytest.mark.parametrize("fold", [same, str.lower], ids=["all names are told apart", "the case is not told"])
 @given(st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
-def test_whole_plans_work_in_their_order_and_end(seed: int) -> None:
+def test_whole_plans_work_in_their_order_and_end(fold: Callable[[str], str], seed: int) -> None:
     chance = random.Random(seed)
-    wanted, disk = two_sides(chance)
+    wanted, disk = two_sides(chance, fold)
     for _ in range(20):
-        steps = plan(everything(chance, wanted, disk), wanted, disk)
+        steps = plan(everything(chance, wanted, disk), wanted, disk, fold=fold)
         for step in steps:
             if isinstance(step, Remove):
                 assert step.record.id not in wanted.views, "what is wanted is never removed"
             assert disk.carry_out(step) or isinstance(step, Wait), step
         if agree(wanted, disk):
-            assert plan(everything(chance, wanted, disk), wanted, disk) == []
+            assert plan(everything(chance, wanted, disk), wanted, disk, fold=fold) == []
             return
     raise AssertionError(f"not equal after 20 rounds: {plan(everything(chance, wanted, disk), wanted, disk)}")
 
 
+@pytest.mark.parametrize("fold", [same, str.lower], ids=["all names are told apart", "the case is not told"])
 @given(st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
-def test_any_parts_of_plans_end_too(seed: int) -> None:
+def test_any_parts_of_plans_end_too(fold: Callable[[str], str], seed: int) -> None:
     chance = random.Random(seed)
-    wanted, disk = two_sides(chance)
+    wanted, disk = two_sides(chance, fold)
     for _ in range(200):
-        steps = plan(everything(chance, wanted, disk), wanted, disk)
+        steps = plan(everything(chance, wanted, disk), wanted, disk, fold=fold)
         done = chance.random() < 0.3  # now and then all of it, in order; else some of it, in any order
         for step in steps if done else chance.sample(steps, chance.randrange(len(steps) + 1)):
             if isinstance(step, Remove):
@@ -291,12 +303,17 @@ def there(view: NodeView) -> LocalNode:
     return LocalNode(view.id, view.parent, view.name, view.kind, view.version.id, view.version.content, SIGNATURE)
 
 
-def planned(views: list[NodeView], records: list[LocalNode], busy: set[NodeId] | None = None) -> list[str]:
+def planned(
+    views: list[NodeView],
+    records: list[LocalNode],
+    busy: set[NodeId] | None = None,
+    fold: Callable[[str], str] = same,
+) -> list[str]:
     """Return the steps as words."""
-    wanted, disk = Wanted({view.id: view for view in views}), Disk({record.id: record for record in records})
+    wanted, disk = Wanted({view.id: view for view in views}), Disk({record.id: record for record in records}, fold)
     nodes = sorted({*wanted.views, *disk.records})
     words = []
-    for step in plan(nodes, wanted, disk, busy or set()):
+    for step in plan(nodes, wanted, disk, busy or set(), fold):
         match step:
             case Rename(record, view):
                 words.append(f"rename {record.name} {view.name}")
@@ -342,3 +359,14 @@ def test_steps(views: list[NodeView], records: list[LocalNode], steps: list[str]
 def test_what_is_being_placed_is_left_alone() -> None:
     assert planned([replace(A, name="c")], [there(A)], {A.id}) == []
     assert planned([replace(B, name="a")], [there(A), there(B)], {A.id}) == ["wait"]
+
+
+def test_a_name_that_is_the_same_to_the_disk_is_left_before_it_is_taken() -> None:
+    assert planned([replace(A, name="A")], [there(A)]) == ["rename a A"]
+    assert planned([replace(A, name="A")], [there(A)], fold=str.lower) == ["park a", f"rename {A.id.hex()} A"]
+
+
+def test_who_has_a_name_that_is_the_same_to_the_disk_goes_first() -> None:
+    views = [replace(A, name="c"), replace(B, name="A")]
+    assert planned(views, [there(A), there(B)], fold=str.lower) == ["rename a c", "rename b A"]
+    assert planned(views[1:], [there(A), there(B)], fold=str.lower) == ["remove a", "rename b A"]

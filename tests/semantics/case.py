@@ -7,6 +7,11 @@ file's last name where there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Disk = Literal["folding", "storing", "refusing"]
+"""folding: `a` and `A` are one name, and so are the two forms of an accented letter; storing: likewise, and the form in
+two signs is the one that is stored; refusing: as on Windows, and `:` and the like are in no name."""
 
 Tree = dict[str, str]  # path -> text, empty for a folder, whose path ends in a slash
 
@@ -15,7 +20,9 @@ Tree = dict[str, str]  # path -> text, empty for a folder, whose path ends in a 
 class Case:
     """`start`: what all have; `acts`: what each device does while apart; `outcome`: what all show in the end, `either`:
     what they may show as well, where the greater device decides; `races`: it is who hears of what first that decides;
-    `then`: what the first does after they met, before the outcome. The acts are the methods of `world.Hand`."""
+    `then`: what the first does after they met, before the outcome. The acts are the methods of `world.Hand`. `disks`:
+    of those that have other disks than Linux's usual ones, by device; `there`: what such a device shows, if it is
+    something else, and `either_there` likewise."""
 
     id: str
     start: str
@@ -25,6 +32,16 @@ class Case:
     why: str = ""
     then: str = ""
     races: bool = False
+    disks: tuple[tuple[int, Disk], ...] = ()
+    there: str = ""
+    either_there: tuple[str, ...] = ()
+
+    @property
+    def outcomes(self) -> tuple[tuple[str, str], ...]:
+        """What may come of it: on usual disks, and on the others."""
+        usual = self.outcome, *self.either
+        others = self.there, *(self.either_there or ("",) * len(self.either))
+        return tuple((one, other or one) for one, other in zip(usual, others, strict=True))
 
 
 def tree(text: str) -> Tree:

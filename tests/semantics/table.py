@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.semantics.case import Case, tree
-from tests.semantics.rows import AFTERWARDS, FOLDER_AND_BELOW, MOVES, SAME_PLACE, THREE
+from tests.semantics.rows import AFTERWARDS, FOLDER_AND_BELOW, MOVES, OTHER_DISKS, SAME_PLACE, THREE
 
 PAGE = Path(__file__).parents[2] / "docs" / "SEMANTICS.md"
 BEGIN = "<!-- rows: written by `python -m tests.semantics` -->"
@@ -16,6 +16,7 @@ SECTIONS = (
     ("Swaps, chains, folders in each other, other kinds, modes, case", MOVES),
     ("What is done after such a meeting", AFTERWARDS),
     ("Three devices", THREE),
+    ("Disks that cannot hold all names", OTHER_DISKS),
 )
 
 
@@ -35,17 +36,23 @@ def _section(title: str, cases: Sequence[Case]) -> str:
     lines = [f"### {title}", "", _line("before", *names, "all devices afterwards", "test")]
     lines.append(_line(*["---"] * (most + 3)))
     for case in cases:
-        acts = [_quoted(act.split("; ")) for act in case.acts]
+        acts: list[str] = [_quoted(act.split("; ")) for act in case.acts]
+        for at, disk in case.disks:
+            acts[at] = f"{disk}: {acts[at]}"
         lines.append(_line(_tree(case.start), *acts, _outcome(case), case.id))
-    return "\n".join(lines)
+    return "\n".join(lines).replace("e\u0301", "e\u00b4")
 
 
 def _outcome(case: Case) -> str:
-    said = [_tree(case.outcome)]
+    said = [_both(*outcome) for outcome in case.outcomes]
     if case.then:
         said[0] = f"then A: `{case.then}`: {said[0]}"
-    said += [f"or {_tree(other)}" for other in case.either]
+    said[1:] = [f"or {other}" for other in said[1:]]
     return "; ".join(said) + (f". {case.why}" if case.why else "")
+
+
+def _both(usual: str, other: str) -> str:
+    return _tree(usual) if usual == other else f"{_tree(usual)}; there: {_tree(other)}"
 
 
 def _tree(text: str) -> str:

@@ -14,14 +14,14 @@ CASES = all_cases()
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_outcome(case: Case) -> None:
-    outcomes = [tree(case.outcome), *(tree(other) for other in case.either if case.races)]
+    outcomes = [(tree(usual), tree(other)) for usual, other in case.outcomes[: None if case.races else 1]]
     assert play(case, range(len(case.acts))) in outcomes
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_outcome_whoever_does_what(case: Case) -> None:
-    outcomes = [tree(outcome) for outcome in (case.outcome, *case.either)]
+    outcomes = [(tree(usual), tree(other)) for usual, other in case.outcomes]
     for seed, order in enumerate(permutations(range(len(case.acts)))):
         assert play(case, order, seed) in outcomes
 

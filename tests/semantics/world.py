@@ -9,19 +9,28 @@ import contextlib
 import re
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 
 import trio
 import trio.testing
-from tests.semantics.case import Case, Tree, tree
+from tests.semantics.case import Case, Disk, Tree, tree
 from tests.sim.device import ROOT, Machine
 from tests.sim.end import Failure, check
 from tests.sim.person import Person
 from tests.sim.world import World
 
+from shoal.node.name_rules import NameRules
+
 NAMES = "ABC"
 HANDLING = {"move", "swap", "carry", "chmod", "touch", "backup"}  # what is deleted elsewhere may live by these
 COPY = re.compile(r" \(conflict \d{4}-\d\d-\d\d [0-9a-f]{8,}\)")
 TWIN = re.compile(r" \(conflict [0-9a-f]{12,}\)")
+TWIN_SIGN = "(twin)"
+RULES: dict[Disk, NameRules] = {
+    "folding": NameRules(case="full", forms=True, ignores=True),
+    "storing": NameRules(case="full", forms=True, stores="NFD", ignores=True, utf8=True),
+    "refusing": NameRules(case="simple", forbids=True, trims=True, reserves=True, utf8=True),
+}
 
 
 class Hand:
@@ -38,7 +47,8 @@ class Hand:
         self.person.device.by_hand = True
         try:
             for operation in operations.split("; "):
-                verb, *paths = operation.split(" ")
+                verb, *paths = operation.replace(" (twin)", TWIN_SIGN).split(" ")
+                paths = [self._real(path) for path in paths]
                 for path in paths:
                     if verb in HANDLING and self.person.exists(f"{ROOT}/{path}"):
                         self.person._handle(f"{ROOT}/{path}")
@@ -46,6 +56,12 @@ class Hand:
         finally:
             self.person.device.by_hand = False
         self.fs.settle()
+
+    def _real(self, path: str) -> str:
+        """Return the path with the names that twins are shown under."""
+        for name in {path.rpartition("/")[2] for path in self.person.paths()}:
+            path = path.replace(TWIN.sub(TWIN_SIGN, name), name) if TWIN.search(name) else path
+        return path
 
     def plant(self, start: Tree) -> None:
         """Make the tree that all start from: folders end in a slash."""
@@ -128,14 +144,14 @@ class Hand:
     def _write(self, path: str, text: str) -> None:
         data = text.encode()
         self._texts.written.add(data)
-        self._texts.destroyed.discard(data)
+        self._texts.destroyed.pop(data, None)
         file = self.fs.open(path, "write")
         file.truncate(0)
         file.write(data, 0)
 
     def _destroy(self, path: str) -> None:
         if stat.S_ISREG(self.fs.lstat(path).mode):
-            self._texts.destroyed.add(self.person.text(path))
+            self._texts.destroyed.setdefault(self.person.text(path), set()).add(self.person.device.number)
 
 
 class Meeting(World):
@@ -147,9 +163,13 @@ class Meeting(World):
         for device in self.devices:
             device.machine = Machine(skew_s=0.0, grain_ns=1, watches_badly=False)
             device.fs._grain_ns = 1
+        for at, kind in case.disks:
+            device = self.devices[order[at]]
+            device.machine = replace(device.machine, names=RULES[kind])
+            device.fs.rules = RULES[kind]
         self._case = case
         self._order = order
-        self.outcome: Tree = {}
+        self.outcome: tuple[Tree, Tree] = {}, {}
 
     async def live(self) -> None:
         hands = [Hand(self.people[number], NAMES[at]) for at, number in enumerate(self._order)]
@@ -174,7 +194,10 @@ class Meeting(World):
                 await trio.sleep(5)
                 await self._make_peace()
             check(self.people, self.texts)
-            self.outcome = shown(self.people[0])
+            trees = [shown(person) for person in self.people]
+            other = [tree for tree, person in zip(trees, self.people, strict=True) if not person.fs.rules.plain]
+            usual = [tree for tree, person in zip(trees, self.people, strict=True) if person.fs.rules.plain]
+            self.outcome = (usual or other)[0], (other or usual)[0]
             self._nursery.cancel_scope.cancel()
 
 
@@ -191,8 +214,8 @@ def shown(person: Person) -> Tree:
     return found
 
 
-def play(case: Case, order: Sequence[int], seed: int = 0) -> Tree:
-    """Play a case; return the tree that all devices show. Raises Failure."""
+def play(case: Case, order: Sequence[int], seed: int = 0) -> tuple[Tree, Tree]:
+    """Play a case; return the tree that all devices show, and what those with other disks do. Raises Failure."""
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
     trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
     meeting = Meeting(case, order, seed)

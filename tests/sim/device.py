@@ -15,10 +15,12 @@ from trio_typing import TaskStatus
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.folder.disk import Disk
+from shoal.node.folder.disk_kind import find_rules
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.engine import FolderEngine
 from shoal.node.folder.marker import make_marker
 from shoal.node.holdings import Held
+from shoal.node.name_rules import PLAIN, NameRules
 from shoal.node.replica import Replica
 from shoal.node.session import Session
 from shoal.node.store import MemoryStore
@@ -40,11 +42,14 @@ class PowerCut(BaseException):
 
 @dataclass(frozen=True)
 class Machine:
-    """What differs between devices. `skew_s`: how wrong its clock is; `grain_ns`: how coarse its file times are."""
+    """What differs between devices. `skew_s`: how wrong its clock is; `grain_ns`: how coarse its file times are;
+    `names`: which names its disk can hold; `renames_case`: see `SimFileSystem`."""
 
     skew_s: float
     grain_ns: int
     watches_badly: bool
+    names: NameRules = PLAIN
+    renames_case: bool = True
 
 
 class SimStore(MemoryStore):
@@ -85,7 +90,9 @@ class Device:
         self.chance = random.Random(f"{seed} {number}")
         self.machine = machine
         self.key = DeviceKey(bytes([number + 1]) * 32)
-        self.fs = SimFileSystem(self.now_ns, machine.grain_ns, 1 << 30)
+        self.fs = SimFileSystem(
+            self.now_ns, machine.grain_ns, 1 << 30, machine.names, renames_case=machine.renames_case
+        )
         self.fs.on_call = self._on_call
         self.fs.on_change = self._on_change
         self.store = SimStore()
@@ -138,6 +145,7 @@ class Device:
             fs=self.fs,
             turns=InlineTurns(),
             watch=self._watch,
+            find_rules=self._find_rules,
         )
         self.replica.grown = self._wake
         self.engine.on_progress = self._wake
@@ -200,6 +208,13 @@ class Device:
 
     # -- what the engine has around it -------------------------------------------------------------------------------
 
+    def _find_rules(self, disk: Disk, root: str) -> NameRules:
+        if self.machine.names.plain:
+            return PLAIN  # known without a call, so that the lives of such devices stay what they were
+        found = find_rules(disk, root)
+        assert found == self.machine.names, found
+        return found
+
     def _now_ms(self) -> int:
         return self.now_ns() // 1_000_000
 
@@ -254,6 +269,9 @@ class Device:
 
     def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
         return self.engine.leaver.holds(asked)
+
+    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
+        return [b""] * len(asked)  # here nothing is left out
 
     def addresses(self) -> list[str]:
         return []

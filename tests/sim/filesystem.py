@@ -10,12 +10,15 @@ import errno
 import os
 import random
 import stat
+import unicodedata
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from shoal.crdt.model import Attributes
 from shoal.node.folder.filesystem import How
 from shoal.node.folder.signature import Signature
+from shoal.node.name_rules import PLAIN, NameRules
 
 DEVICE = 1
 BLOCK = 4096
@@ -42,7 +45,19 @@ class Inode:
 class SimFileSystem:
     """A `FileSystem`. `now_ns`: the machine's clock; `grain_ns`: what its times are cut to; `room`: in bytes."""
 
-    def __init__(self, now_ns: Callable[[], int], grain_ns: int, room: int) -> None:
+    def __init__(
+        self,
+        now_ns: Callable[[], int],
+        grain_ns: int,
+        room: int,
+        rules: NameRules = PLAIN,
+        *,
+        renames_case: bool = True,
+    ) -> None:
+        """`rules`: which names are one to the disk, and which it takes; `renames_case`: whether a rename to a name that
+        is the same to it does anything, as on APFS and NTFS, and not on Linux's vfat and ext4."""
+        self.rules = rules
+        self._renames_case = renames_case
         self._now_ns = now_ns
         self._grain_ns = grain_ns
         self.room = room
@@ -113,11 +128,24 @@ class SimFileSystem:
         for part in path.strip("/").split("/") if path.strip("/") else ():
             if not stat.S_ISDIR(inode.mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            found = inode.names.get(part)
+            found = inode.names.get(self._spelt(inode, part))
             if found is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             inode = found
         return inode
+
+    def _spelt(self, folder: Inode, name: str) -> str:
+        """Return how a name is spelt in a folder where it is there, or the disk will spell it."""
+        if name in folder.names or self.rules.plain:
+            return name
+        key = self.rules.key(name)
+        spelt = next((each for each in folder.names if self.rules.key(each) == key), None)
+        return spelt if spelt is not None else self._stored(name)
+
+    def _stored(self, name: str) -> str:
+        if self.rules.lowers:
+            name = name.lower()
+        return unicodedata.normalize(self.rules.stores, name) if self.rules.stores else name
 
     def _place(self, path: str) -> tuple[Inode, str]:
         directory, _, name = path.rpartition("/")
@@ -126,7 +154,9 @@ class SimFileSystem:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         if len(name.encode("utf-8", "surrogateescape")) > 255:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-        return folder, name
+        if self.rules.spell(name) != self._stored(name):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        return folder, self._spelt(folder, name)
 
     def _free_place(self, path: str) -> tuple[Inode, str]:
         folder, name = self._place(path)
@@ -180,6 +210,9 @@ class SimFileSystem:
 
     # -- the port ----------------------------------------------------------------------------------------------------
 
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def open(self, path: str, how: How) -> SimFile:
         self.on_call("open", path)
         try:
@@ -204,6 +237,9 @@ class SimFileSystem:
         if not stat.S_ISDIR(folder.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return [(name, inode.signature()) for name, inode in folder.names.items()]
+
+    def names(self, path: str) -> list[str]:
+        return [name for name, _ in self.scan(path)]
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         self.on_call("mkdir", path)
@@ -260,8 +296,11 @@ class SimFileSystem:
     def _rename(self, source: str, target: str) -> None:
         (old, name), (new, fresh) = self._place(source), self._place(target)
         inode, replaced = self._find(source), new.names.get(fresh)
+        wanted = self._stored(target.rpartition("/")[2])
         if replaced is inode:
-            return
+            if (old, name) != (new, fresh) or wanted == name or not self._renames_case:
+                return  # a second name of the file, or the same one
+            replaced, fresh = None, wanted
         if replaced is not None:
             if stat.S_ISDIR(replaced.mode) != stat.S_ISDIR(inode.mode):
                 code = errno.EISDIR if stat.S_ISDIR(replaced.mode) else errno.ENOTDIR
@@ -318,7 +357,7 @@ class SimFileSystem:
     def real_path(self, path: str) -> str:
         at, done = self._root, ""
         for part in path.strip("/").split("/"):
-            found = at.names.get(part) if stat.S_ISDIR(at.mode) else None
+            found = at.names.get(self._spelt(at, part)) if stat.S_ISDIR(at.mode) else None
             if found is not None and stat.S_ISLNK(found.mode):
                 return f"{done}/ a link"
             done = f"{done}/{part}"

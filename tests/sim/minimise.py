@@ -8,14 +8,14 @@ from tests.sim.end import Failure
 from tests.sim.world import run
 
 
-def minimise(seed: int, devices: int, operations: int, failure: Failure) -> Failure:
+def minimise(seed: int, devices: int, operations: int, failure: Failure, *, odd_disks: bool | None = None) -> Failure:
     """Return the failure of the same kind of a life without the operations that are not needed for it."""
     found = failure
 
     def fails(kept: Sequence[int]) -> bool:
         nonlocal found
         try:
-            run(seed, devices, operations, frozenset(range(operations)) - set(kept))
+            run(seed, devices, operations, frozenset(range(operations)) - set(kept), odd_disks=odd_disks)
         except Failure as error:
             if error.kind == failure.kind:
                 found = error

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tests.sim.device import Device
 from tests.sim.filesystem import SimFileSystem
 
 from shoal.crdt import placement, tree
@@ -22,6 +23,8 @@ from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.install import Installer
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.record import Recorder
+from shoal.node.name_rules import PLAIN
+from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging
 
 
@@ -145,6 +148,16 @@ def places_by_arrival() -> None:
     vars(tree)["candidates"] = candidates
 
 
+def take_all_disks_for_ordinary() -> None:
+    """What names a disk can hold is not found out."""
+    Device._find_rules = lambda self, disk, root: PLAIN  # type: ignore[method-assign]
+
+
+def forget_twins() -> None:
+    """Nobody is looked at whose twin, to the disk, came or went."""
+    ShownNames.settle = lambda self, changed: set()  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     rule.__name__.replace("_", "-"): rule
     for rule in (
@@ -161,6 +174,8 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         no_intentions,
         unknown_kept_files,
         places_by_arrival,
+        take_all_disks_for_ordinary,
+        forget_twins,
     )
 }
 

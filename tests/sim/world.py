@@ -24,6 +24,7 @@ from tests.sim.person import Person, Texts
 
 from shoal.crdt.codec import Malformed
 from shoal.crdt.model import DeviceId
+from shoal.node.name_rules import NameRules
 from shoal.node.session import MAX_FRAME, Session
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.server import serve
@@ -31,6 +32,13 @@ from shoal.transfer.stream import FrameStream, FrameTooLarge, StreamClosed
 
 PEACE = 900.0  # virtual seconds within which all must be the same
 ROOM = 1 << 30
+APFS = NameRules(case="full", forms=True, utf8=True)
+HFS = NameRules(case="full", forms=True, stores="NFD", ignores=True, utf8=True)
+EXT4_CASEFOLD = NameRules(case="full", forms=True, ignores=True)
+VFAT = NameRules(case="simple", forbids=True, trims=True, utf8=True)
+WINDOWS = NameRules(case="simple", forbids=True, trims=True, reserves=True, utf8=True)
+NTFS_3G = NameRules(case="simple", forbids=True, trims=True, reserves=True, utf8=True, lowers=True)
+DISKS = [APFS, HFS, EXT4_CASEFOLD, VFAT, WINDOWS, NTFS_3G]
 PLACING = frozenset({"rename", "exchange"})
 
 
@@ -52,14 +60,28 @@ class Link:
 class World:
     """Runs one seed."""
 
-    def __init__(self, seed: int, devices: int = 3, operations: int = 60, without: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        seed: int,
+        devices: int = 3,
+        operations: int = 60,
+        without: Collection[int] = (),
+        *,
+        odd_disks: bool | None = None,
+    ) -> None:
+        """`odd_disks`: whether some devices have disks that do not hold all names; None: one seed in three."""
         self.seed = seed
         self.operations = operations
         self.without = without
         self.texts = Texts()
         chance = random.Random(seed)
-        self.devices = [Device(number, seed, _machine(chance)) for number in range(devices)]
-        self.people = [Person(device, self.texts) for device in self.devices]
+        machines = [_machine(chance) for _ in range(devices)]
+        fancies = None
+        disks = random.Random(f"{seed} disks")  # of its own: the lives with ordinary disks stay what they were
+        if disks.random() < 1 / 3 if odd_disks is None else odd_disks:
+            machines, fancies = _with_odd_disks(disks, machines), f"{seed} fancies"
+        self.devices = [Device(number, seed, machine) for number, machine in enumerate(machines)]
+        self.people = [Person(device, self.texts, fancies) for device in self.devices]
         self.links = {pair: Link(random.Random(f"{seed} {pair}")) for pair in combinations(range(devices), 2)}
         self.script: list[str] = []
         self._done = hashlib.blake2b(digest_size=8)
@@ -261,12 +283,27 @@ def _machine(chance: random.Random) -> Machine:
     )
 
 
-def run(seed: int, devices: int = 3, operations: int = 60, without: Collection[int] = ()) -> World:
-    """Run one seed to its end, `without` the operations of these numbers. Raises Failure, whose script tells what
-    happened."""
+def _with_odd_disks(chance: random.Random, machines: list[Machine]) -> list[Machine]:
+    odd = chance.sample(range(len(machines)), chance.choice([1, 1, 2]))
+    return [
+        replace(machine, names=chance.choice(DISKS), renames_case=chance.random() < 0.5) if number in odd else machine
+        for number, machine in enumerate(machines)
+    ]
+
+
+def run(
+    seed: int,
+    devices: int = 3,
+    operations: int = 60,
+    without: Collection[int] = (),
+    *,
+    odd_disks: bool | None = None,
+) -> World:
+    """Run one seed to its end, `without` the operations of these numbers; `odd_disks` as in `World`. Raises Failure,
+    whose script tells what happened."""
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
     trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
-    world = World(seed, devices, operations, without)
+    world = World(seed, devices, operations, without, odd_disks=odd_disks)
     try:
         trio.run(world.live, clock=trio.testing.MockClock(autojump_threshold=0))
     except BaseExceptionGroup as group:

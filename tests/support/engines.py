@@ -7,6 +7,7 @@ import random
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,11 +21,28 @@ from shoal.node.folder.engine import FolderEngine
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.holdings import Held
+from shoal.node.possession import Challenge, Verifier
 from shoal.node.replica import Replica
 from shoal.node.store import MemoryStore, Store
 
 FOLDER = FolderId(b"f" * 16)
 Landed = list[tuple[bytes, bytes | memoryview]]
+
+
+class _Asked:
+    """One device's questions to another, answered by its engine."""
+
+    def __init__(self, asker: Device, answerer: Device) -> None:
+        self._asker = asker
+        self._answerer = answerer
+
+    async def ask(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        await trio.lowlevel.checkpoint()
+        return self._answerer.engine.leaver.holds(asked)
+
+    async def challenge(self, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
+        challenge = Challenge(nonce, folder, self._asker.id, self._answerer.id)
+        return await self._answerer.engine.leaver.proofs(challenge, asked, wanted=True)
 
 
 class Device:
@@ -37,6 +55,8 @@ class Device:
         self.fetched = 0
         self.now_ms = 1000  # the wall clock
         key = DeviceKey(bytes([number]) * 32)
+        self.id = key.id
+        self._verifier = Verifier(self.id)
         entropy = random.Random(os.urandom(8)).randbytes
         self.replica = Replica(self.store, FOLDER, b"s" * 32, key, lambda device: True, lambda: self.now_ms, entropy)
         root.mkdir(exist_ok=True)
@@ -52,9 +72,11 @@ class Device:
                 assert refusal is None, refusal
 
     async def _held_elsewhere(self, asked: Sequence[Held]) -> list[bool]:
-        await trio.lowlevel.checkpoint()
-        answers = [other.engine.leaver.holds(asked) for other in self.others]
-        return [any(column) for column in zip(*answers, strict=True)] if answers else [False] * len(asked)
+        settled: set[Held] = set()
+        for other in self.others:
+            prove = partial(self.engine.leaver.proofs, wanted=False)
+            settled.update((await self._verifier.ask(other.id, _Asked(self, other), FOLDER, asked, prove))[0])
+        return [held in settled for held in asked]
 
     async def _fetch(
         self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]]

@@ -3,6 +3,7 @@
 scan      `folder add` of N files until the folder is idle
 rescan    the whole folder looked at again, nothing changed
 restart   the daemon started again: until its API answers, until a file written then is noted, until it is idle
+note      one new file: until it is in the document, median of several; CPU for it, when nobody asks
 join      a second device with the same files joins: until both are settled
 change    one file's edit, median of several: until the other device has it; CPU of both daemons for it
 idle      10 seconds with nothing to do
@@ -24,7 +25,7 @@ from bench.shoal_node import LIMIT, ShoalNode, make_files
 
 EDITS = 10
 REST = 3.0  # seconds
-QUIET_MOST = 120.0  # seconds
+QUIET_MOST = 900.0  # seconds
 IDLE = 10.0
 
 
@@ -44,7 +45,7 @@ def _measure(base: Path, files: int, *, alone: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"files": files}
     try:
         a.start()
-        row |= _scan(a, files) | _rescan(a, files) | _restart(a)
+        row |= _scan(a, files) | _rescan(a, files) | _restart(a) | _note(a)
         if not alone:
             row |= _join(a, b) | _change(a, b)
         row |= _idle(a)
@@ -83,6 +84,23 @@ def _restart(a: ShoalNode) -> dict[str, Any]:
     idle.seconds += noted.seconds
     ready = {f"restart_{what}_s": round(cost.seconds, 2) for what, cost in (("answers", answers), ("notes", noted))}
     return ready | idle.row("restart_idle")
+
+
+def _note(a: ShoalNode) -> dict[str, Any]:
+    folder = a.folder / "d0" / "d0"
+    _wait_quiet(a)
+    with a.measured() as cost:
+        for number in range(EDITS):
+            (folder / f"noted-{number}.txt").write_text(f"new {number}\n")
+            time.sleep(0.5)
+    seconds = []
+    for number in range(EDITS):
+        items = a.state()["items"]
+        start = time.perf_counter()
+        (folder / f"noted-too-{number}.txt").write_text(f"new, too {number}\n")
+        wait_until(lambda items=items: a.state()["items"] > items, LIMIT, "a new file")  # type: ignore[misc]
+        seconds.append(time.perf_counter() - start)
+    return {"note_s": round(statistics.median(seconds), 3), "note_cpu_ms": round(1000 * cost.cpu / EDITS, 1)}
 
 
 def _join(a: ShoalNode, b: ShoalNode) -> dict[str, Any]:

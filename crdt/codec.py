@@ -16,6 +16,8 @@ from typing import Any
 import cbor2
 
 MAX_DEPTH = 8
+_NUMBERS = [bytes([value]) for value in range(24)]
+_HEADS = [bytes([0x40 | length]) if length < 24 else bytes([0x58, length]) for length in range(256)]
 _SIMPLE = {0xF4: False, 0xF5: True, 0xF6: None}
 
 
@@ -26,6 +28,27 @@ class Malformed(ValueError):
 def encode(value: Any) -> bytes:
     """Return the one encoding of `value`."""
     return cbor2.dumps(value, canonical=True)
+
+
+def number(value: int) -> bytes:
+    """Return the encoding of an integer of 64 bits. With `bytestring`, for what is encoded so often that a general
+    encoder costs too much."""
+    if value < 0:
+        return cbor2.dumps(value)
+    if value < 24:
+        return _NUMBERS[value]
+    if value < 1 << 16:
+        return b"\x18" + value.to_bytes(1) if value < 256 else b"\x19" + value.to_bytes(2)
+    return b"\x1a" + value.to_bytes(4) if value < 1 << 32 else b"\x1b" + value.to_bytes(8)
+
+
+def bytestring(value: bytes) -> bytes:
+    """Return the encoding of a byte string."""
+    return (_HEADS[len(value)] if len(value) < 256 else _long_head(len(value))) + value
+
+
+def _long_head(length: int) -> bytes:
+    return b"\x59" + length.to_bytes(2) if length < 1 << 16 else b"\x5a" + length.to_bytes(4)
 
 
 def decode(data: bytes, max_size: int, max_depth: int = MAX_DEPTH) -> Any:

@@ -123,7 +123,8 @@ class Document:
         """Write new facts; return shard -> update that carries them."""
         by_shard: dict[int, list[tuple[str, bytes]]] = {}
         for node, fact in facts:
-            by_shard.setdefault(shard_of(node), []).append((node.hex() + fact.id.hex(), encode_fact(fact)))
+            item = (node + fact.id).hex(), encode_fact(fact)
+            by_shard.setdefault(node[0], []).append(item)
         updates = {}
         for number, items in by_shard.items():
             state = self._state(number)

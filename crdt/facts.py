@@ -16,6 +16,7 @@ from typing import Any
 import cbor2
 
 from shoal.crdt import codec
+from shoal.crdt.codec import bytestring, number
 from shoal.crdt.model import (
     CHUNK_REF_SIZE,
     MAX_ATTRIBUTES,
@@ -44,6 +45,8 @@ MAX_NAME = 255
 USER = b"user."  # what the names of extended attributes begin with that are synced
 MAX_TARGET = 4096
 KINDS: tuple[Kind, ...] = ("file", "dir")
+
+_NONE = b"\x80"  # an empty array
 
 _recent: dict[FactId, tuple[Fact, bytes]] = {}
 
@@ -78,10 +81,12 @@ def encode_fact(fact: Fact) -> bytes:
 
 
 def _encode(fact: Fact) -> bytes:
-    common = [fact.id, list(fact.replaces), fact.lamport, fact.device, fact.time_ms]
+    replaces = cbor2.dumps(fact.replaces) if fact.replaces else _NONE
+    common = bytestring(fact.id) + replaces + number(fact.lamport) + bytestring(fact.device) + number(fact.time_ms)
     if isinstance(fact, Version):
-        return cbor2.dumps([0, *common, content_fields(fact.content)])
-    return cbor2.dumps([1, *common, fact.parent, _raw(fact.name), KINDS.index(fact.kind)])
+        return b"\x87\0" + common + encode_content(fact.content)
+    place = bytestring(fact.parent) + bytestring(_raw(fact.name)) + number(KINDS.index(fact.kind))
+    return b"\x89\1" + common + place
 
 
 def decode_fact(data: bytes) -> Fact:
@@ -113,6 +118,14 @@ def decode_fact(data: bytes) -> Fact:
         raise
     except Exception as error:
         raise MalformedFact("not a fact") from error
+
+
+def encode_content(content: Content | None) -> bytes:
+    """Return a content's bytes, as part of a fact's."""
+    if isinstance(content, FileContent) and not content.attributes:
+        common = number(content.size) + number(content.mode) + number(content.mtime_ns)
+        return b"\x85\0" + common + bytestring(content.chunks)
+    return cbor2.dumps(content_fields(content))
 
 
 def content_fields(content: Content | None) -> list[Any] | None:

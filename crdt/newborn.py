@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shoal.crdt.model import ROOT, DirContent, Fact, Location, NodeId, Version
+from shoal.crdt.model import ROOT, DirContent, Fact, FactId, Location, NodeId, Version
 from shoal.crdt.naming import MARK
 from shoal.crdt.tree_index import NodeRecord, TreeIndex
 
@@ -20,10 +20,11 @@ FEW = 4  # names that are looked up one by one
 Facts = list[tuple[NodeId, Fact]]
 
 
-def take_newborn(index: TreeIndex, facts: Facts) -> tuple[set[NodeId], Facts]:
-    """Put the records of such nodes; return the nodes, and the facts that are left, in their order."""
+def take_newborn(index: TreeIndex, facts: Facts) -> tuple[dict[NodeId, FactId], Facts]:
+    """Put the records of such nodes; return the nodes, each with its version, and the facts that are left, in their
+    order."""
     if len(facts) < 2:
-        return set(), facts
+        return {}, facts
     by_node: dict[NodeId, list[Fact]] = {}
     for node, fact in facts:
         by_node.setdefault(node, []).append(fact)
@@ -35,11 +36,11 @@ def take_newborn(index: TreeIndex, facts: Facts) -> tuple[set[NodeId], Facts]:
             candidates[node] = pair
             names.setdefault(pair[0].parent, []).append(pair[0].name)
     if not candidates or index.displaced():
-        return set(), facts
+        return {}, facts
     taken = {parent: taken_names(index, parent, inside) for parent, inside in names.items()}
     taken_by_us: dict[NodeId, set[str]] = {}
     anchored: dict[NodeId, bool] = {}
-    born: set[NodeId] = set()
+    born: dict[NodeId, FactId] = {}
     for node, (place, version) in candidates.items():
         parent, name = place.parent, place.name
         ours = taken_by_us.setdefault(parent, set())
@@ -50,7 +51,7 @@ def take_newborn(index: TreeIndex, facts: Facts) -> tuple[set[NodeId], Facts]:
         if not anchored[parent] or (place.kind == "dir" and any(True for _ in index.children(node))):
             continue
         ours.add(name)
-        born.add(node)
+        born[node] = version.id
         index.add(NodeRecord(node, (place,), (version,), frozenset(), parent, name, place.kind, True, name))
     if len(born) == len(by_node):
         return born, []

@@ -85,8 +85,8 @@ def _item(update: bytes, at: int) -> tuple[str, bytes, int]:
 
 
 def _number(value: int) -> bytes:
-    if value < 128:
-        return _SMALL[value]
+    if value < 1 << 14:
+        return _SMALL[value] if value < 128 else bytes((value & 127 | 128, value >> 7))
     raw = bytearray()
     while value > 127:
         raw.append(value & 127 | 128)

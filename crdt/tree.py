@@ -59,8 +59,16 @@ class Tree:
 
     def apply(self, facts: Iterable[tuple[NodeId, Fact]]) -> set[NodeId]:
         """Take facts, in any order and any number of times; return the nodes whose view may have changed."""
+        born, changed = self.take(facts)
+        return changed | born.keys()
+
+    def take(self, facts: Iterable[tuple[NodeId, Fact]]) -> tuple[dict[NodeId, FactId], set[NodeId]]:
+        """Likewise, but return apart the nodes that are new and shown with their one version, which is given."""
         born, left = take_newborn(self.index, list(facts))
-        return born | self._settle(left) if left else born
+        changed = self._settle(left) if left else set()
+        for node in changed & born.keys():
+            del born[node]
+        return born, changed
 
     def _settle(self, facts: Facts) -> set[NodeId]:
         fresh: dict[NodeId, NodeRecord] = {}

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import cbor2
 
+from shoal.crdt.codec import bytestring
 from shoal.crdt.facts import decode_fact, encode_fact
 from shoal.crdt.model import FactId, Kind, Location, NodeId, Version
 
@@ -86,7 +87,12 @@ class TreeIndex(Protocol):
 
 
 def encode_record(record: NodeRecord) -> bytes:
-    """Return the record's bytes, for storage."""
+    """Return the record's bytes, for storage: [location, head] where all else follows from these, as of nearly all."""
+    if len(record.locations) == len(record.heads) == 1 and record.live and not record.unseen:
+        (place,), (head,) = record.locations, record.heads
+        as_said = (record.parent, record.name, record.kind) == (place.parent, place.name, place.kind)
+        if as_said and record.shown == record.name:
+            return b"\x82" + bytestring(encode_fact(place)) + bytestring(encode_fact(head))
     return cbor2.dumps(
         [
             [encode_fact(fact) for fact in record.locations],
@@ -103,7 +109,13 @@ def encode_record(record: NodeRecord) -> bytes:
 
 def decode_record(node: NodeId, data: bytes) -> NodeRecord:
     """Read what `encode_record` wrote for `node`."""
-    locations, heads, unseen, parent, name, is_dir, live, shown = cbor2.loads(data)
+    fields = cbor2.loads(data)
+    if len(fields) == 2:
+        place, head = map(decode_fact, fields)
+        assert isinstance(place, Location)
+        assert isinstance(head, Version)
+        return NodeRecord(node, (place,), (head,), frozenset(), place.parent, place.name, place.kind, True, place.name)
+    locations, heads, unseen, parent, name, is_dir, live, shown = fields
     return NodeRecord(
         node,
         tuple(fact for fact in map(decode_fact, locations) if isinstance(fact, Location)),

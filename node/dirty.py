@@ -49,6 +49,10 @@ class DirtyNodes:
         if self._forget(node):
             self._staging.delete("index", self._prefix + node)
 
+    def is_marked(self, node: NodeId) -> bool:
+        """Return whether the node is marked."""
+        return self._staging.get("index", self._prefix + node) is not None
+
     def first(self, limit: int, skip: Collection[NodeId] = ()) -> list[NodeId]:
         """Return up to `limit` marked nodes that are not among `skip`."""
         if self._few is not None:

@@ -153,12 +153,15 @@ class Replica:
         for change in changes:
             node, made = self._facts_for(change, results)
             facts += made
+            if isinstance(change, Create):
+                results.append(Committed(node, made[0][1].id))
+                continue
             # The edit of a conflict copy is a version of the copy's owner.
             own = [f.id for n, f in made if isinstance(f, Version) and (n == node or isinstance(change, Edit))]
             version = own[-1] if own else None
             results.append(Committed(node, version))
         if facts:
-            with self._atomic():
+            with self._atomic(own=True):
                 self._append(self._document.add(facts))
                 # A settled node's copies are still on disk: the engine has to look at it.
                 settled = {change.node for change in changes if isinstance(change, Resolve)}
@@ -356,16 +359,18 @@ class Replica:
 
     def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
         """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
-        for _, fact in facts:
-            self._lamport.observe(fact.lamport)
+        self._lamport.observe(max((fact.lamport for _, fact in facts), default=0))
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
-        changed = self.tree.apply(facts)
+        born, changed = self.tree.take(facts)
+        for node, version in born.items():
+            if known.get(node) != version:
+                self.dirty.mark(node, self.size_of(node))
         for node in changed:
             self._note_conflict(node)
             if node in known and self.tree.stands_alone(node, known[node]):
                 continue
             self.dirty.mark(node, self.size_of(node))
-        for node in self._shown.settle(changed) if self._shown is not None else ():
+        for node in self._shown.settle({*born, *changed}) if self._shown is not None else ():
             self.dirty.mark(node, self.size_of(node))
 
     def hold_names(self, rules: NameRules) -> None:
@@ -415,11 +420,11 @@ class Replica:
     def _entry_key(self, log_id: LogId, seq: int) -> bytes:
         return self.folder + log_id.key() + seq.to_bytes(8)
 
-    def _atomic(self) -> _Atomic:
-        return _Atomic(self)
+    def _atomic(self, *, own: bool = False) -> _Atomic:
+        return _Atomic(self, own)
 
-    def _commit(self) -> None:
-        self._index.flush()
+    def _commit(self, *, own: bool) -> None:
+        self._index.flush(asked_for_soon=not own)  # what others changed is planned next
         self.staging.commit()
 
     def _roll_back(self) -> None:
@@ -436,8 +441,9 @@ class Replica:
 class _Atomic:
     """Commits the replica's staged changes at the end of the block; after an error all is as it was before."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, own: bool) -> None:
         self._replica = replica
+        self._own = own
 
     def __enter__(self) -> None:
         pass
@@ -447,7 +453,7 @@ class _Atomic:
             self._replica._roll_back()
             return
         try:
-            self._replica._commit()
+            self._replica._commit(own=self._own)
         except BaseException:
             self._replica._roll_back()
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -12,6 +11,7 @@ from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId
 from shoal.node.folder.engine import FolderEngine
 from shoal.node.folder.listing import Lister
+from shoal.node.identifiers import RandomBytes
 from shoal.node.replica import Replica
 from shoal.node.store import Store
 from shoal.transfer.client import Fetcher
@@ -33,7 +33,7 @@ class FolderRuntime:
         self.entry = entry
         self.path = path
         self._fetcher = fetcher
-        self.replica = Replica(store, entry.id, entry.secret, key, is_member, now_ms, os.urandom)
+        self.replica = Replica(store, entry.id, entry.secret, key, is_member, now_ms, RandomBytes())
         self.engine = FolderEngine(path, store, self.replica, self.fetch, now_ms)
         self.lister = Lister(self.engine.index, self.replica, self.engine.selection)
         self.scope = trio.CancelScope()

@@ -18,6 +18,7 @@ from shoal.crdt.tree_index import NodeRecord, decode_record, encode_record
 from shoal.node.store import Staging
 
 CACHED = 20_000  # decoded records
+FEW = 100
 
 
 class StoredIndex:
@@ -66,12 +67,20 @@ class StoredIndex:
         self._unwritten[record.id] = record
         self._absent.discard(record.id)
 
-    def flush(self) -> None:
-        """Stage the records that were put; to be called before the staging is committed."""
-        for node, record in self._unwritten.items():
-            self._staging.put("index", self._folder + b"n" + node, encode_record(record))
-            self._keep(record)
-        self._unwritten.clear()
+    def flush(self, *, asked_for_soon: bool = True) -> None:
+        """Stage the records that were put; to be called before the staging is committed. `asked_for_soon`: they are
+        kept in memory, which costs more than it gives for the very many files that a first scan finds."""
+        prefix = self._folder + b"n"
+        records = self._unwritten
+        self._staging.put_all("index", [(prefix + node, encode_record(record)) for node, record in records.items()])
+        self._cache.update(
+            records
+            if asked_for_soon or len(records) <= FEW
+            else {node: record for node, record in records.items() if record.kind == "dir"}
+        )
+        while len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
+        records.clear()
         self._absent.clear()
 
     def children(self, parent: NodeId) -> Iterator[NodeId]:

@@ -94,10 +94,11 @@ class Source(Protocol):
         ...
 
 
-def chunk_file(file: Source, key: bytes) -> bytes:
-    """Return the packed references of an open file's content. Raises FileChanged, OSError. Runs without the GIL for
-    most of its time, so it belongs in a thread; memory is the page cache's."""
-    before = file.mark()
+def chunk_file(file: Source, key: bytes, before: tuple[int, int, int] | None = None) -> bytes:
+    """Return the packed references of an open file's content. `before`: its mark, where that was asked for already.
+    Raises FileChanged, OSError. Runs without the GIL for most of its time, so it belongs in a thread; memory is the
+    page cache's."""
+    before = before or file.mark()
     refs = _refs(file, before[0], key)
     if file.mark() != before:
         raise FileChanged("the file changed while it was read")
@@ -112,7 +113,7 @@ def _refs(file: Source, size: int, key: bytes) -> bytes:
         with memoryview(data) as view:
             if file.read_into(view, 0) != size:
                 raise FileChanged("the file shrank while it was read")
-            return pack_refs([(chunk_id(key, view), size)])
+            return chunk_id(key, view) + size.to_bytes(4)
     return pack_refs([(identity, length) for _, identity, length in _cut_both_ends(file, size, key)])
 
 

@@ -317,12 +317,12 @@ class Applier:
             return False
         was = record.signature
         if isinstance(content, FileContent | LinkContent):
-            record = replace(record, signature=replace(was, mtime_ns=content.mtime_ns))
+            record = replace(record, signature=was._replace(mtime_ns=content.mtime_ns))
         self._changed_in(os.path.dirname(full))
         signature = self._signature_at(path, record, steps)
         if isinstance(content, FileContent) and was.mtime_ns != content.mtime_ns:
             # Whoever wrote to it right before it got this time left no other sign: have it read.
-            signature = replace(signature, ctime_ns=0)
+            signature = signature._replace(ctime_ns=0)
             steps.look.append(path)
         if record.kind == "dir":
             signature = self._disk.look(full) or signature  # its new mode is what was asked for
@@ -334,9 +334,9 @@ class Applier:
         found = self._disk.look(os.path.join(self._root, path))
         if found is not None and is_same(found, record.signature):
             # A folder's mode may be another by now: that is for the scanner to find.
-            return replace(found, mode=record.signature.mode) if record.kind == "dir" else found
+            return found._replace(mode=record.signature.mode) if record.kind == "dir" else found
         steps.look.append(path)
-        return replace(record.signature, ctime_ns=0)
+        return record.signature._replace(ctime_ns=0)
 
     def _free_path(self, view: NodeView) -> str | None:
         """Return the path of the view's place, None where its folder is not there or the place is taken."""

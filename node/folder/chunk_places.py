@@ -19,6 +19,7 @@ from shoal.crdt.model import CHUNK_REF_SIZE, Content, FileContent, FolderId, Nod
 from shoal.node.store import Staging
 
 KEPT = NodeId(b"\xfe" * 16)
+_START = bytes(8)
 PACKED = ".packed"  # ends the names of kept versions whose chunks are objects
 
 
@@ -30,10 +31,16 @@ class ChunkPlaces:
         self._folder = folder
         self.on_kept: Callable[[str], None] = lambda name: None
 
-    def add(self, node: NodeId, content: Content) -> None:
-        """Stage that the node's file on disk has this content."""
-        for key, length in self._rows(node, _chunks(content)):
-            self._staging.put("chunk", key, length)
+    def add(self, found: Iterable[tuple[NodeId, Content]]) -> None:
+        """Stage that nodes' files on disk have these contents."""
+        rows: list[tuple[bytes, bytes]] = []
+        for node, content in found:
+            chunks = _chunks(content)
+            if len(chunks) == CHUNK_REF_SIZE:  # as of most
+                rows.append((self._folder + chunks[:32] + node + _START, chunks[32:]))
+            else:
+                rows += self._rows(node, chunks)
+        self._staging.put_all("chunk", rows)
 
     def drop(self, node: NodeId, content: Content) -> None:
         """Stage that it has not any more."""

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import stat as modes
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os.path import dirname
 
 from shoal.crdt.model import PERMISSIONS, Content, DirContent, FileContent, FolderId, LinkContent
@@ -32,10 +32,11 @@ class Seen:
     directory: str  # relative, "" is the root
     name: str
     signature: Signature | None
+    path: str = field(init=False, repr=False, compare=False)  # relative
 
-    @property
-    def path(self) -> str:
-        return f"{self.directory}/{self.name}" if self.directory else self.name
+    def __post_init__(self) -> None:
+        path = f"{self.directory}/{self.name}" if self.directory else self.name
+        object.__setattr__(self, "path", path)  # asked for a dozen times a file
 
 
 def kind_of(signature: Signature) -> str:
@@ -101,7 +102,8 @@ class Disk:
                 try:
                     if file.stat() != expected:
                         raise FileChanged("it changed since it was listed")
-                    content = FileContent(expected.size, mode, expected.mtime_ns, chunk_file(file, key))
+                    chunks = chunk_file(file, key, (expected.size, expected.mtime_ns, expected.ctime_ns))
+                    content = FileContent(expected.size, mode, expected.mtime_ns, chunks)
                     return self.metadata.seen(content, file.attributes(), base)
                 finally:
                     file.close()

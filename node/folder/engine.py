@@ -32,7 +32,7 @@ from shoal.node.folder.leave import Leaver
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.looking import Looking
-from shoal.node.folder.marker import has_marker, make_places, tidy
+from shoal.node.folder.marker import has_marker, make_places, temporaries_of, tidy
 from shoal.node.folder.merging import Merger
 from shoal.node.folder.metadata import Metadata
 from shoal.node.folder.one_way import Mode, OneWay, versions_of
@@ -331,8 +331,9 @@ class FolderEngine:
         self.index.commit(sync=True)
 
     async def _tidy(self) -> None:
-        views = [view for node in self.replica.dirty.first(100_000) if (view := self.replica.view(node)) is not None]
-        keep = {self._placer.temporary(view) for view in views}
+        # Not the other way round: very many nodes may be waited for, and few have a temporary.
+        nodes = [node for node in temporaries_of(self._disk, self.root) if self.replica.dirty.is_marked(node)]
+        keep = {self._placer.temporary(view) for node in nodes if (view := self.replica.view(node)) is not None}
         self._placer.partial = await self._turns.apart(tidy, self._disk, self.root, keep)
 
     async def _know_what_is_kept(self) -> None:

@@ -37,7 +37,7 @@ def tell_exchange(
         made: list[LocalNode] = []
         for (record, seen), parent in zip(swap, parents, strict=True):
             assert seen.signature is not None
-            now = replace(record, parent=parent, name=seen.name, signature=replace(seen.signature, ctime_ns=0))
+            now = replace(record, parent=parent, name=seen.name, signature=seen.signature._replace(ctime_ns=0))
             if record is holder:
                 now = replace(now, id=owner, copy_of=None, version=done[0].version)
             elif record.id == owner:

@@ -34,10 +34,11 @@ class Freshness:
             return 0.0
         tick = COARSE if signature.ctime_ns % MILLISECOND == 0 else FINE
         age = self._wall_ms() / 1000 - signature.ctime_ns / 1e9
-        known = self._seen.get(seen.path)
         if age >= tick:
-            self._seen.pop(seen.path, None)
+            if self._seen:
+                self._seen.pop(seen.path, None)
             return 0.0
+        known = self._seen.get(seen.path)
         if known is not None and known[0] == signature:
             # Its time may lie in the future, as the clock was set back: then what counts is since when it is so.
             left = known[1] - self._clock()

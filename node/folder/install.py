@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os.path import dirname
 
 from shoal.crdt.model import NodeView
@@ -73,7 +73,7 @@ class Installer:
         elif not self._replace(target, made, target.replaces.signature):
             return None
         found = self._disk.look(target.path)
-        return found if found is not None and is_same(found, made) else replace(made, ctime_ns=0)
+        return found if found is not None and is_same(found, made) else made._replace(ctime_ns=0)
 
     def _replace(self, target: Target, made: Signature, expected: Signature) -> bool:
         """Replace the file that was `expected`, and keep it; return False when it is another by now, which stays."""

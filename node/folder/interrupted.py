@@ -74,7 +74,7 @@ def recognise_placed(disk: Disk, root: str, index: LocalIndex) -> None:
         holder = index.holder(record.parent, record.name)
         is_placed = not any(is_same(disk.look_quietly(path), record.signature) for path in _temporaries(root, record))
         if is_placed and index.path(record.parent) is not None and holder in (None, record.id):
-            index.put(replace(record, signature=replace(record.signature, ctime_ns=0)))
+            index.put(replace(record, signature=record.signature._replace(ctime_ns=0)))
         index.forget_intention(record.id)
     index.commit(sync=True)
 

@@ -97,7 +97,10 @@ class LinuxFile:
 
     def attributes(self) -> Attributes | None:
         try:
-            names = sorted(name for name in map(os.fsencode, os.listxattr(self.target)) if name.startswith(USER))
+            listed = os.listxattr(self.target)
+            if not listed:
+                return ()
+            names = sorted(name for name in map(os.fsencode, listed) if name.startswith(USER))
             found = tuple((name, os.getxattr(self.target, name)) for name in names)
         except OSError:
             return None

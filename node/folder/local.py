@@ -2,8 +2,9 @@
 
 Keys after the folder's 16 bytes, in column `local`:
     n + node                   the record
-    c + parent + name          the child's node id; by key + NUL + name where the disk takes several names for one
-    k                          the sign of the rules for that, see `name_rules`; none where all names are told apart
+    c + parent + name          the child's node id, 1 for a folder or 0, and its `SIGNATURE`; older: the id alone; by
+                               key + NUL + name where the disk takes several names for one
+    N                          the sign of the rules for that, see `name_rules`; none where all names are told apart
     i + device + inode         the node id
     o + owner + copy           empty; conflict copies on disk
     t + node                   the record as it will be once a file has taken its name, with the temporary's signature
@@ -16,14 +17,16 @@ and those of `chunk_places` (k, d, u).
 
 from __future__ import annotations
 
+import struct
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
 
-from shoal.crdt.facts import content_fields, read_content
+from shoal.crdt.codec import bytestring
+from shoal.crdt.facts import encode_content, read_content
 from shoal.crdt.model import ROOT, Content, FactId, FileContent, FolderId, Kind, NodeId
 from shoal.node.folder.chunk_places import PACKED, ChunkPlaces
 from shoal.node.folder.signature import Signature
@@ -39,6 +42,8 @@ VERSIONS = f"{PRIVATE}/versions/"
 OBJECTS = f"{PRIVATE}/objects/"
 CACHED = 10_000  # decoded records
 FRESH = 10_000
+FEW = 100
+SIGNATURE = struct.Struct(">QQQqqI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class LocalIndex:
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node on disk at this place."""
-        return _node(self._staging.get("local", self._place(parent, name)))
+        row = self._staging.get("local", self._place(parent, name))
+        return NodeId(row[:16]) if row is not None else None
 
     def holder(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node on disk at this place, or at one that is the same to the disk."""
@@ -108,13 +114,18 @@ class LocalIndex:
             found = self.child(parent, name)
             return {name: found} if found is not None else {}
         prefix = self._folder + b"c" + parent + _raw(self.rules.key(name)) + b"\0"
-        return {_text(key[len(prefix) :]): NodeId(node) for key, node in self._staging.scan("local", prefix)}
+        return {_text(key[len(prefix) :]): NodeId(row[:16]) for key, row in self._staging.scan("local", prefix)}
 
     def children(self, parent: NodeId) -> dict[str, NodeId]:
         """Return the nodes on disk in a folder, by name."""
+        return {name: NodeId(row[:16]) for name, row in self.rows(parent).items()}
+
+    def rows(self, parent: NodeId) -> dict[str, bytes]:
+        """Return what is on disk in a folder, by name: rows that begin with the node's id, and are equal to `row_of` it
+        where it is as it was."""
         prefix = self._folder + b"c" + parent
         rows = self._staging.scan("local", prefix)
-        return {_text(key[len(prefix) :].rpartition(b"\0")[2]): NodeId(node) for key, node in rows}
+        return {_text(key[len(prefix) :].rpartition(b"\0")[2]): row for key, row in rows}
 
     def names_between(self, parent: NodeId, first: str, last: str, most: int) -> set[str] | None:
         """Return the names on disk in a folder from `first` to `last`, in the order of their bytes; None when there are
@@ -150,28 +161,43 @@ class LocalIndex:
 
     def put(self, node: LocalNode) -> None:
         """Stage a record in place of the one with its id."""
-        self._put(node, self.get(node.id))
-
-    def add(self, node: LocalNode) -> None:
-        """Stage the record of a node that has none."""
-        self._put(node, None)
-
-    def _put(self, node: LocalNode, old: LocalNode | None) -> None:
-        if old is not None:
-            self._unlink(old, keep_chunks=_chunks(old) == _chunks(node))
-        else:
-            self._count(1)
-        folder, sign = self._folder, node.signature
+        old = self.get(node.id)
+        if old is None:
+            self.add([node])
+            return
+        same = _chunks(old) == _chunks(node)
+        self._unlink(old, keep_chunks=same)
         self._keep(node)
-        self._staging.put("local", folder + b"n" + node.id, _encode(node))
-        self._staging.put("local", self._place(node.parent, node.name), node.id)
-        self._staging.put("local", folder + b"i" + sign.device.to_bytes(8) + sign.inode.to_bytes(8), node.id)
-        if node.copy_of is not None:
-            self._staging.put("local", folder + b"o" + node.copy_of + node.id, b"")
-            self._copies.setdefault(node.copy_of, set()).add(node.id)
-        if old is None or _chunks(old) != _chunks(node):
-            self.places.add(node.id, node.content)
+        self._staging.put_all("local", self._rows_of(node))
+        if not same:
+            self.places.add([(node.id, node.content)])
             self.fresh.append(node.id)
+
+    def add(self, nodes: Sequence[LocalNode]) -> None:
+        """Stage the records of nodes that have none."""
+        if not nodes:
+            return
+        rows: list[tuple[bytes, bytes]] = []
+        for node in nodes:
+            rows += self._rows_of(node)
+            if node.kind == "dir" or len(nodes) <= FEW:  # of very many, the folders alone are asked for soon
+                self._keep(node)
+        self._staging.put_all("local", rows)
+        self.places.add([(node.id, node.content) for node in nodes])
+        self.fresh.extend([node.id for node in nodes])
+        self._count(len(nodes))
+
+    def _rows_of(self, node: LocalNode) -> list[tuple[bytes, bytes]]:
+        folder, raw, signature = self._folder, _raw(node.name), SIGNATURE.pack(*node.signature)
+        rows = [
+            (folder + b"n" + node.id, _encode(node, raw, signature)),
+            (self._place(node.parent, node.name), _row(node.id, node.kind == "dir", signature)),
+            (folder + b"i" + signature[:16], node.id),  # which begins with device and inode
+        ]
+        if node.copy_of is not None:
+            rows.append((folder + b"o" + node.copy_of + node.id, b""))
+            self._copies.setdefault(node.copy_of, set()).add(node.id)
+        return rows
 
     def put_signature(self, node: LocalNode, signature: Signature) -> None:
         """Stage that what is on disk is the same with another signature."""
@@ -188,7 +214,8 @@ class LocalIndex:
 
     def intend(self, node: LocalNode) -> None:
         """Stage that a file is about to take its name: after a crash, what has the name may be that file."""
-        self._staging.put("local", self._folder + b"t" + node.id, _encode(node))
+        data = _encode(node, _raw(node.name), SIGNATURE.pack(*node.signature))
+        self._staging.put("local", self._folder + b"t" + node.id, data)
 
     def intended(self) -> list[LocalNode]:
         """Return what was to be placed and is not known to have been."""
@@ -202,7 +229,7 @@ class LocalIndex:
 
     def hold_names(self, rules: NameRules) -> bool:
         """Go by what such a disk takes for one name; stage that, and return whether it is another than before."""
-        sign = self._folder + b"k"
+        sign = self._folder + b"N"
         before, after = self._staging.get("local", sign), None if rules.plain else rules.sign()
         self.rules, self.folds = rules, rules.folds
         if before == after:
@@ -210,7 +237,8 @@ class LocalIndex:
         for key, _ in list(self._staging.scan("local", self._folder + b"c")):
             self._staging.delete("local", key)
         for record in self.records():
-            self._staging.put("local", self._place(record.parent, record.name), record.id)
+            row = row_of(record.id, record.kind == "dir", record.signature)
+            self._staging.put("local", self._place(record.parent, record.name), row)
         if after is None:
             self._staging.delete("local", sign)
         else:
@@ -224,7 +252,7 @@ class LocalIndex:
 
     def last_rules(self) -> NameRules:
         """Return what the disk was found to be when the folder last started."""
-        sign = self._staging.get("local", self._folder + b"k")
+        sign = self._staging.get("local", self._folder + b"N")
         return NameRules.of_sign(sign) if sign is not None else PLAIN
 
     def odd_ones(self) -> list[LocalNode]:
@@ -329,7 +357,8 @@ class LocalIndex:
 
     def _unlink(self, old: LocalNode, *, keep_chunks: bool) -> None:
         place = self._place(old.parent, old.name)
-        if self._staging.get("local", place) == old.id:
+        row = self._staging.get("local", place)
+        if row is not None and row[:16] == old.id:
             self._staging.delete("local", place)
         inode = self._folder + b"i" + old.signature.device.to_bytes(8) + old.signature.inode.to_bytes(8)
         if self._staging.get("local", inode) == old.id:
@@ -339,6 +368,9 @@ class LocalIndex:
             self._copies.get(old.copy_of, set()).discard(old.id)
         if not keep_chunks:
             self.places.drop(old.id, old.content)
+
+
+_NULL = b"\xf6"
 
 
 def object_path(chunk: bytes) -> str:
@@ -363,11 +395,22 @@ def _node(data: bytes | None) -> NodeId | None:
     return NodeId(data) if data is not None else None
 
 
-def _encode(node: LocalNode) -> bytes:
-    s = node.signature
-    signature = [s.device, s.inode, s.size, s.mtime_ns, s.ctime_ns, s.mode]
-    content = content_fields(node.content)
-    return cbor2.dumps([node.parent, _raw(node.name), node.kind, node.version, content, signature, node.copy_of])
+def row_of(node: NodeId, is_dir: bool, signature: Signature) -> bytes:
+    """Return a node's row among those in its folder."""
+    return _row(node, is_dir, SIGNATURE.pack(*signature))
+
+
+def _row(node: NodeId, is_dir: bool, signature: bytes) -> bytes:
+    return node + (b"\1" if is_dir else b"\0") + signature
+
+
+def _encode(node: LocalNode, name: bytes, signature: bytes) -> bytes:
+    """Return the CBOR of [parent, name, kind, version, content, packed signature, copy of]."""
+    kind = b"\x63dir" if node.kind == "dir" else b"\x64file"
+    version = bytestring(node.version) if node.version is not None else _NULL
+    copy_of = bytestring(node.copy_of) if node.copy_of is not None else _NULL
+    common = bytestring(node.parent) + bytestring(name) + kind + version + encode_content(node.content)
+    return b"\x87" + common + bytestring(signature) + copy_of
 
 
 def _decode(node: NodeId, data: bytes) -> LocalNode:
@@ -375,4 +418,6 @@ def _decode(node: NodeId, data: bytes) -> LocalNode:
     parent, name, kind, version, content, signature, copy_of = fields
     found = read_content(content)
     assert found is not None
-    return LocalNode(node, parent, _text(name), kind, version, found, Signature(*signature), copy_of)
+    # An array in records that older versions wrote.
+    known = Signature(*(SIGNATURE.unpack(signature) if isinstance(signature, bytes) else signature))
+    return LocalNode(node, parent, _text(name), kind, version, found, known, copy_of)

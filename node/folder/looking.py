@@ -28,6 +28,7 @@ GRACE = 0.2  # seconds that a missing name may turn up elsewhere, as a move
 RESCAN = 15 * 60.0
 COME_BACK = 1.0  # seconds from the first of the files that come back to a look at them all
 FIRST_PIECE = 1.0  # seconds for which a look at everything is let alone
+SHORT = 100_000  # names that may be looked at in these; of more the first piece is as short as the others
 PIECE = 0.1  # seconds of it between which other work has its turn
 WALK_FILES = 4000  # new or changed ones that are told of before it goes on
 FRESH = 3.0  # seconds within which a file that was just written is old enough to be read
@@ -200,7 +201,8 @@ class Looking:
         if self._one_way.mode == "receive-only":  # what it may not follow must be known as a whole
             await self._scanner.go_on(walk)
         else:
-            until = trio.current_time() + (PIECE if walk.pieces else FIRST_PIECE)
+            is_long = walk.pieces or self._index.count > SHORT
+            until = trio.current_time() + (PIECE if is_long else FIRST_PIECE)
             await self._scanner.go_on(walk, until, WALK_FILES)
         findings = walk.findings
         if not walk.done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from os.path import join
 
-from shoal.crdt.model import FolderId
+from shoal.crdt.model import FolderId, NodeId
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.local import PRIVATE
 
@@ -36,6 +36,17 @@ def has_marker(disk: Disk, root: str, folder: FolderId) -> bool:
         return disk.read_text(join(root, PRIVATE, "folder")).strip() == folder.hex()
     except OSError:
         return False
+
+
+def temporaries_of(disk: Disk, root: str) -> set[NodeId]:
+    """Return the nodes that have temporaries, which are named after them."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name, _ in disk.list_directory(join(root, PRIVATE, "tmp")):
+            with contextlib.suppress(ValueError):
+                if name.endswith(PART):
+                    found.add(NodeId(bytes.fromhex(name.partition("-")[0])))
+    return found
 
 
 def tidy(disk: Disk, root: str, keep: set[str]) -> set[str]:

@@ -54,7 +54,8 @@ class Metadata:
                 if kept is None:
                     kept = before.attributes if before is not None else ()
                 told = self._told(mode, before.mode if before is not None else None, FILE_MODE)
-                return replace(found, mode=told, attributes=kept)
+                same = told == mode and kept == found.attributes
+                return found if same else replace(found, mode=told, attributes=kept)
             case DirContent(mode):
                 return DirContent(self._told(mode, base.mode if isinstance(base, DirContent) else None, DIR_MODE))
         return found

@@ -1,7 +1,7 @@
 """From disk to document: what a look found is told to the document as a person's changes, and recorded as synced.
 
-A new name whose inode is a known node's, gone from its old place, is that node, moved. What the document already says
-is taken as done, not said again: so a crash between disk and store mends itself.
+What the document already says is taken as done, not said again: so a crash between disk and store mends itself. Moves
+are `record_moves`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from functools import partial
 
 import trio
 
-from shoal.crdt.model import ROOT, Content, DirContent, FileContent, Kind, NodeId, NodeView
+from shoal.crdt.model import Content, DirContent, FileContent, Kind, NodeId, NodeView
 from shoal.crdt.naming import MARK
 from shoal.crdt.tree import same_content
-from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move
+from shoal.node.changes import Committed, Create, Delete, DocChange, Edit
 from shoal.node.folder.chunk_places import PACKED
 from shoal.node.folder.content_moves import alike, match, of_a_size
 from shoal.node.folder.deletion import places_seen
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.exchange import tell_exchange
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
-from shoal.node.folder.scan import Findings, is_gone
+from shoal.node.folder.record_moves import MoveRecorder
+from shoal.node.folder.scan import Findings
 from shoal.node.folder.selection import Selection
-from shoal.node.folder.swaps import closed_swaps, has_copies
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
@@ -41,11 +40,22 @@ LOOK_AGAIN = 0.5  # seconds
 @dataclass(frozen=True, slots=True)
 class _Note:
     """What to record of a node once the changes are committed. `change`: the place of its own among them, if any;
-    `parent` as in `Create`; an id of ROOT stands for the node that the change makes."""
+    `parent` as in `Create`."""
 
     node: LocalNode
     parent: NodeId | int
     change: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What to record of the node that change number `change` makes; `parent` as in `Create`."""
+
+    seen: Seen
+    kind: Kind
+    content: Content
+    parent: NodeId | int
+    change: int
 
 
 class Recorder:
@@ -64,31 +74,33 @@ class Recorder:
     ) -> None:
         self._disk = disk
         self._root = root
+        self._inside = root.rstrip("/") + "/"
         self._index = index
         self._replica = replica
         self._problems = problems
         self._turns = turns
         self._freshness = freshness
         self._selection = selection
+        self._moves = MoveRecorder(disk, root, index, replica, selection, self._make_parents)
 
     async def commit(self, findings: Findings, *, more: bool = False) -> dict[str, float]:
         """Tell the document of the findings; return the paths to look at again, and after how many seconds: they were
         being written to. `more`: others follow, in which what is missing may turn up, so that is left."""
         busy = dict.fromkeys(findings.busy, LOOK_AGAIN)
-        moved = self._moves(findings)
-        while taken := self._taken_names(findings, moved):
+        moved = self._moves.find(findings) if not findings.new else {}
+        while taken := self._moves.taken_names(findings, moved):
             # The node of that name went elsewhere: what has its name now is another one.
             findings.changed = [(node, seen) for node, seen in findings.changed if (node, seen) not in taken]
             findings.appeared += [seen for _, seen in taken]
             findings.appeared.sort(key=lambda seen: seen.path.split("/"))
-            moved = self._moves(findings)
+            moved = self._moves.find(findings)
         for record in moved.values():
             findings.missing.pop(record.id, None)
             findings.replaced.pop(record.id, None)
         kept = {record.id for record in moved.values()}
         await self._commit_missing(findings.replaced, kept)  # first: a folder may have the name now, and hold the moved
-        busy |= dict.fromkeys(self._commit_moves(moved, findings), LOOK_AGAIN)
-        self._commit_swaps(findings)  # after: their folders are where they were seen by now
+        busy |= dict.fromkeys(self._moves.commit(moved, findings), LOOK_AGAIN)
+        self._moves.commit_swaps(findings)  # after: their folders are where they were seen by now
         pending: list[tuple[NodeId | None, Seen]] = list(findings.changed)
         pending += [(None, seen) for seen in findings.appeared if seen.path not in moved]
         at = 0
@@ -104,7 +116,7 @@ class Recorder:
             missing = findings.missing
             if any(record.kind == "dir" for record in moved.values()):
                 # Another folder had the name of one that moved: what that lacks is where its folder is now.
-                missing = {node: path for node, path in missing.items() if self._is_gone(node)}
+                missing = {node: path for node, path in missing.items() if self._moves.is_gone(node)}
             await self._commit_missing(missing)
         return busy
 
@@ -112,9 +124,11 @@ class Recorder:
         """Tell which of the names that appeared are files that are missing elsewhere, with another inode now."""
         if not findings.appeared:
             return
-        by_inode = self._moves(findings)
+        by_inode = self._moves.find(findings)
+        findings.new = not by_inode
         if not (by_inode or findings.missing or findings.waiting or findings.replaced):
             return
+        findings.new = False  # others are at work while this one reads
         known = {record.id for record in by_inode.values()}
         gone = (
             record
@@ -139,7 +153,7 @@ class Recorder:
 
     def _is_new(self, seen: Seen) -> bool:
         """Return whether the document knows nothing at this place."""
-        parent = self._parent_of(seen)
+        parent = self._moves.parent_of(seen)
         return parent is None or self._known_view(parent, seen.name, "file") is None
 
     async def adopt(self, found: Sequence[tuple[NodeId | None, Seen]]) -> tuple[dict[str, float], set[str]]:
@@ -157,128 +171,7 @@ class Recorder:
 
     def moved(self, findings: Findings) -> set[NodeId]:
         """Return the nodes that are not where they were, but elsewhere."""
-        return {record.id for record in self._moves(findings).values()}
-
-    def _moves(self, findings: Findings) -> dict[str, LocalNode]:
-        """Return path -> record for names that are known nodes, gone from where they were."""
-        moves: dict[str, LocalNode] = {}
-        taken: set[NodeId] = set()
-        for seen in findings.appeared:
-            assert seen.signature is not None
-            if seen.path in findings.strangers:
-                continue
-            node = self._index.by_inode(seen.signature.device, seen.signature.inode)
-            record = self._index.get(node) if node is not None else None
-            if record is None or record.id in taken or not self._can_move(record):
-                continue
-            is_dir = kind_of(seen.signature) == "dir"
-            same = is_dir or (
-                record.signature.size == seen.signature.size and record.signature.mtime_ns == seen.signature.mtime_ns
-            )
-            if (
-                is_dir == (record.kind == "dir")
-                and same
-                and (record.id in findings.missing or record.id in findings.replaced or self._is_gone(record.id))
-            ):
-                moves[seen.path] = record
-                taken.add(record.id)
-        for path, node in findings.moved.items():
-            record = self._index.get(node)
-            if record is not None and node not in taken and path not in moves:
-                moves[path] = record
-        return moves
-
-    def _is_gone(self, node: NodeId) -> bool:
-        return is_gone(self._disk, self._root, self._index, node)
-
-    def _can_move(self, record: LocalNode) -> bool:
-        """A conflict copy whose conflict was settled meanwhile is nothing that the document could move."""
-        return record.copy_of is None or self._replica.view(record.id) is not None
-
-    @staticmethod
-    def _taken_names(findings: Findings, moved: dict[str, LocalNode]) -> list[tuple[NodeId, Seen]]:
-        gone = {record.id: path for path, record in moved.items()}
-        return [(node, seen) for node, seen in findings.changed if node in gone and gone[node] != seen.path]
-
-    def _commit_swaps(self, findings: Findings) -> None:
-        for swap in closed_swaps(findings.changed, self._index):
-            here = {seen.path for _, seen in swap}
-            kept = [(record, parent, seen) for record, seen in swap if (parent := self._parent_of(seen)) is not None]
-            if len(kept) < len(swap):
-                continue  # a folder on the way is gone: they are edits, of what is read
-            if has_copies(swap):
-                told = tell_exchange(swap, [parent for _, parent, _ in kept], self._index, self._replica)
-                if told:
-                    findings.changed = [each for each in findings.changed if each[1].path not in here] + told
-                continue
-            findings.changed = [(node, seen) for node, seen in findings.changed if seen.path not in here]
-            changes = []
-            for record, parent, seen in kept:
-                view = self._replica.view(record.id)
-                if view is None or (view.parent, view.name) != (parent, seen.name):
-                    changes.append(Move(record.id, parent, self._replica.own_name(seen.name, record.id)))
-            # All at once: nobody is to see two of them under one name.
-            self._replica.commit(changes, partial(self._record_swap, kept, findings))
-
-    def _record_swap(
-        self, swap: Sequence[tuple[LocalNode, NodeId, Seen]], findings: Findings, done: Sequence[Committed]
-    ) -> None:
-        for record, parent, seen in swap:
-            self._record_move(record, parent, seen, findings, self._selection.wants(record.id), ())
-
-    def _commit_moves(self, moves: dict[str, LocalNode], findings: Findings) -> list[str]:
-        """Return the paths to look at again: what they are in is gone by now, or what they were."""
-        homeless = []
-        # A folder that moved is where its children now are, so moves are committed one by one, parents first.
-        for seen in findings.appeared:
-            record = moves.get(seen.path)
-            if record is None:
-                continue
-            if not self._can_move(record):  # what was just said settled its conflict: it is a file like any other then
-                homeless.append(seen.path)
-                continue
-            parent = self._parent_of(seen)
-            if parent is None:
-                # Moved into a folder that is new, too: make that one first.
-                self._make_parents(seen)
-                parent = self._parent_of(seen)
-            if parent is None or not self._can_move(record):  # its conflict may have been settled a moment ago
-                homeless.append(seen.path)
-                continue
-            view = self._replica.view(record.id)
-            stands = view is not None and (view.parent, view.name) == (parent, seen.name)
-            # One that was to be parked when this device died was moved by nobody.
-            name = self._replica.own_name(seen.name, record.id)
-            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, name)]
-            wanted = self._selection.wants(record.id)
-            self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings, wanted))
-        return homeless
-
-    def _record_move(
-        self,
-        record: LocalNode,
-        parent: NodeId,
-        seen: Seen,
-        findings: Findings,
-        wanted: bool,
-        done: Sequence[Committed],
-    ) -> None:
-        assert seen.signature is not None
-        moved = replace(record, parent=parent, name=seen.name, signature=seen.signature)
-        if done and done[0].node != record.id:  # a conflict copy became a file of its own
-            self._index.remove(record.id)
-            moved = replace(moved, id=done[0].node, copy_of=None, version=done[0].version)
-        if record.kind == "file" or record.signature.mode != seen.signature.mode:
-            # Have it read: an inode that was freed is given to the next new file, which is no move at all.
-            unread = replace(seen.signature, ctime_ns=0, mode=record.signature.mode)
-            moved = replace(moved, signature=unread)
-            findings.changed.append((moved.id, seen))
-        self._index.put(moved)
-        view = self._replica.view(moved.id) if not self._index.rules.plain else None
-        if view is not None and view.name != seen.name:
-            self._replica.stage_dirty(moved.id)  # the name was for the disk's sake alone, and another is now
-        if wanted:
-            self._selection.keep(moved.id)
+        return {record.id for record in self._moves.find(findings).values()}
 
     def _make_parents(self, seen: Seen) -> None:
         path = ""
@@ -299,9 +192,6 @@ class Recorder:
                             )
                         ]
                     )
-
-    def _parent_of(self, seen: Seen) -> NodeId | None:
-        return self._index.find_folder(seen.directory)
 
     async def _commit_group(
         self, found: Sequence[tuple[NodeId | None, Seen]], *, tell: bool = True
@@ -345,7 +235,7 @@ class Recorder:
         """Commit what was read, as one batch, and record it as synced."""
         changes: list[DocChange] = []
         made: dict[str, NodeId | int] = {}  # folder's path -> its node, or the place in `changes` of its Create
-        notes: list[_Note] = []
+        notes: list[_Note | _New] = []
         homes = {directory: self._index.find_folder(directory) for directory in {seen.directory for _, seen, _ in read}}
         new = self._new_names([seen for node, seen, _ in read if node is None], homes)
         for node, seen, content in read:
@@ -361,9 +251,7 @@ class Recorder:
             if parent is None:
                 continue  # its folder vanished or could not be read
             if node is None and (isinstance(parent, int) or (parent, seen.name) in new):
-                made[seen.path] = len(changes)
-                notes.append(_Note(_blank(seen, kind, content), parent, len(changes)))
-                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
+                self._note_new(_New(seen, kind, content, parent, len(changes)), made, notes, changes)
                 continue
             if node is None and not isinstance(parent, int):
                 node = self._index.child(parent, seen.name)
@@ -373,9 +261,7 @@ class Recorder:
                 continue
             known = self._known_view(parent, seen.name, kind)
             if known is None:
-                made[seen.path] = len(changes)
-                changes.append(Create(parent, self._replica.own_name(seen.name, None), kind, content))
-                notes.append(_Note(_blank(seen, kind, content), parent, len(changes) - 1))
+                self._note_new(_New(seen, kind, content, parent, len(changes)), made, notes, changes)
                 continue
             found = LocalNode(known.id, known.parent, seen.name, kind, None, content, seen.signature, known.copy_of)
             if kind == "dir":
@@ -389,7 +275,16 @@ class Recorder:
             changes, notes = [], [note for note in notes if note.change is None]
         self._replica.commit(changes, partial(self._record, notes))
         # The document may want another mode or time.
-        self._replica.mark_dirty([note.node.id for note in notes if note.change is None])
+        self._replica.mark_dirty([note.node.id for note in notes if isinstance(note, _Note) and note.change is None])
+
+    def _note_new(
+        self, new: _New, made: dict[str, NodeId | int], notes: list[_Note | _New], changes: list[DocChange]
+    ) -> None:
+        if new.kind == "dir":
+            made[new.seen.path] = new.change
+        notes.append(new)
+        name = self._replica.own_name(new.seen.name, None)
+        changes.append(Create(new.parent, name, new.kind, new.content))
 
     def _new_names(self, found: Sequence[Seen], homes: Mapping[str, NodeId | None]) -> set[tuple[NodeId, str]]:
         """Return the places where neither the synced tree nor the document ever had anything."""
@@ -408,18 +303,24 @@ class Recorder:
             new |= {(home, name) for name in inside if name not in taken}
         return new
 
-    def _record(self, notes: Sequence[_Note], done: Sequence[Committed]) -> None:
+    def _record(self, notes: Sequence[_Note | _New], done: Sequence[Committed]) -> None:
+        added: list[LocalNode] = []
         for note in notes:
-            record = note.node
             home = done[note.parent].node if isinstance(note.parent, int) else note.parent
-            if note.change is None:
-                self._index.put(replace(record, parent=home))
-            elif record.id == ROOT:
-                made = done[note.change]
-                self._index.add(replace(record, id=made.node, parent=home, version=made.version))
-                self._selection.keep(made.node)
+            if isinstance(note, _New):
+                made, seen = done[note.change], note.seen
+                assert seen.signature is not None
+                added.append(
+                    LocalNode(made.node, home, seen.name, note.kind, made.version, note.content, seen.signature)
+                )
+            elif note.change is None:
+                self._index.put(replace(note.node, parent=home))
             else:
-                self._index.put(replace(record, parent=home, version=done[note.change].version))
+                self._index.put(replace(note.node, parent=home, version=done[note.change].version))
+        self._index.add(added)
+        if self._selection.choices:
+            for record in added:
+                self._selection.keep(record.id)
 
     def _noted_edit(self, record: LocalNode, seen: Seen, content: Content, changes: list[DocChange]) -> _Note:
         assert seen.signature is not None
@@ -476,12 +377,7 @@ class Recorder:
             self._index.remove(record.id)
 
     def _absolute(self, path: str) -> str:
-        return os.path.join(self._root, path) if path else self._root
-
-
-def _blank(seen: Seen, kind: Kind, content: Content) -> LocalNode:
-    assert seen.signature is not None
-    return LocalNode(ROOT, ROOT, seen.name, kind, None, content, seen.signature)
+        return self._inside + path if path else self._root
 
 
 def _size(work: tuple[Seen, Content | None]) -> int:

@@ -17,7 +17,7 @@ from shoal.crdt.model import ROOT, NodeId
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
-from shoal.node.folder.local import MAX_DEPTH, PARKED, PARKING, PRIVATE, LocalIndex
+from shoal.node.folder.local import MAX_DEPTH, PARKED, PARKING, PRIVATE, LocalIndex, row_of
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.selection import Selection
 from shoal.node.folder.signature import Signature
@@ -42,6 +42,7 @@ class Findings:
     walked: set[str] = field(default_factory=set)  # folders that are looked into as a whole
     busy: list[str] = field(default_factory=list)  # paths to look at again: this node is changing them now
     alike: set[tuple[NodeId, str]] = field(default_factory=set)  # what was looked at, where a disk folds names
+    new: bool = False  # what appeared was just looked up: none of it has a known inode
 
     @property
     def empty(self) -> bool:
@@ -221,8 +222,20 @@ class Scanner:
             self._problems.report(directory, error)
             return  # unreadable is not empty: nothing in it counts as missing
         self._problems.readable(directory)
-        known = self._index.children(node) if node is not None else {}
-        self._compare_all(directory, sorted(names), known, findings, queue, deep=True)
+        known = self._index.rows(node) if node is not None else {}
+        if self._index.folds:
+            nodes = {name: NodeId(row[:16]) for name, row in known.items()}
+            self._compare_all(directory, sorted(names), nodes, findings, queue, deep=True)
+            return
+        is_deep = directory.count("/") >= MAX_DEPTH - 1
+        for name, signature in sorted(names):
+            row = known.pop(name, None)
+            if row is not None and row == row_of(NodeId(row[:16]), False, signature) and not is_deep:
+                continue  # a file that is as it was: nearly all that there is to see
+            known_as = NodeId(row[:16]) if row is not None else None
+            self._compare(Seen(directory, name, signature), known_as, findings, queue, deep=True)
+        for name, row in known.items():
+            self._compare(Seen(directory, name, None), NodeId(row[:16]), findings, queue, deep=True)
 
     def _compare_all(
         self,
@@ -302,7 +315,7 @@ class Scanner:
             return
         if record is None and self._rules.ignores(path, is_dir=kind == "dir") and not self._is_known(seen):
             return  # what the folder has stays in it, as in git: rules are about what may come to it from here
-        if len(os.fsencode(seen.name)) > 255:
+        if len(seen.name) > 63 and len(os.fsencode(seen.name)) > 255:
             self._problems.report(path, OSError("the name is too long to be synced"))
             return
         if path.count("/") >= MAX_DEPTH:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What `lstat` said. While it is the same, the content is taken to be."""
+class Signature(NamedTuple):
+    """What `lstat` said. While it is the same, the content is taken to be. Made and compared several times a file: a
+    tuple is three times as quick at both as a dataclass."""
 
     device: int
     inode: int

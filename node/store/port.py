@@ -6,7 +6,7 @@ its commit, so every batch holds whole decisions and a crash leaves the store be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Literal, Protocol, get_args
 
@@ -64,6 +64,11 @@ class _Changes:
             self._unsorted.append(key)
         self.values[key] = value
 
+    def set_all(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        fresh = dict(rows)
+        self._unsorted += fresh.keys() - self.values.keys() if self.values else fresh
+        self.values.update(fresh)
+
     def starting(self, prefix: bytes, start: bytes) -> list[tuple[bytes, bytes | None]]:
         if self._unsorted:
             self._sorted.update(self._unsorted)
@@ -94,6 +99,10 @@ class Staging:
     def put(self, column: Column, key: bytes, value: bytes) -> None:
         """Set `key` at the next commit."""
         self._changes[column].set(key, value)
+
+    def put_all(self, column: Column, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set keys to values at the next commit."""
+        self._changes[column].set_all(rows)
 
     def delete(self, column: Column, key: bytes) -> None:
         """Remove `key` at the next commit; no error when it is absent."""

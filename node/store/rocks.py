@@ -12,11 +12,20 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from rocksdict import BlockBasedOptions, Cache, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompactionStyle,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
 
 from shoal.node.store.port import COLUMNS, Column, Op, StoreDamaged, StoreFull
 
-SCHEMA = 1
+SCHEMA = 2  # 1: records of nodes and rows of children in their long or short form alone, which can be read yet
 MIB = 1 << 20
 
 P = ParamSpec("P")
@@ -32,27 +41,33 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
             return call(*args, **kwargs)
         except (StoreDamaged, StoreFull):
             raise
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise StoreFull(str(error)) from error
-            raise StoreDamaged(str(error)) from error
         except Exception as error:
-            text = str(error)
-            if "No space left" in text or "space limit" in text.lower():
-                raise StoreFull(text) from error
-            raise StoreDamaged(text) from error
+            raise _as_port_error(error) from error
 
     return wrapper
+
+
+def _as_port_error(error: Exception) -> StoreDamaged | StoreFull:
+    text = str(error)
+    if isinstance(error, OSError):
+        return StoreFull(text) if error.errno == errno.ENOSPC else StoreDamaged(text)
+    return StoreFull(text) if "No space left" in text or "space limit" in text.lower() else StoreDamaged(text)
 
 
 def _options(cache: Cache) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
-    options.set_write_buffer_size(4 * MIB)
-    options.set_db_write_buffer_size(24 * MIB)
+    options.set_write_buffer_size(8 * MIB)
+    options.set_db_write_buffer_size(48 * MIB)
+    # Most keys are hashes, so that what is new goes everywhere: merged level by level, a first scan of a million files
+    # wrote all of it again and again.
+    options.set_compaction_style(DBCompactionStyle.universal())
     options.set_max_total_wal_size(64 * MIB)
-    options.set_max_open_files(128)
+    # All tables stay open, in one shard: in the many of the default some were too full for what was in them, and a look
+    # into such a table then opened it, and read its filter and index, each time.
+    options.set_max_open_files(512)
+    options.set_table_cache_num_shard_bits(0)
     # Marks come and go: a scan must not go over the places of very many that were.
     options.add_compact_on_deletion_collector_factory(1000, 500, 0.5)
     options.set_keep_log_file_num(2)
@@ -80,9 +95,11 @@ class RocksStore:
         self._synced.sync = True
         self._unsynced = WriteOptions()
 
-    @_translated
     def get(self, column: Column, key: bytes) -> bytes | None:
-        value: bytes | None = self._columns[column].get(key)
+        try:  # not `_translated`, which would cost as much as the call itself
+            value: bytes | None = self._columns[column].get(key)
+        except Exception as error:
+            raise _as_port_error(error) from error
         return value
 
     def scan(self, column: Column, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -111,12 +128,13 @@ class RocksStore:
 
     @_translated
     def write(self, ops: Sequence[Op], *, sync: bool) -> None:
-        batch = WriteBatch(raw_mode=True)
+        batch, handles = WriteBatch(raw_mode=True), self._handles
+        put = batch.put
         for column, key, value in ops:
             if value is None:
-                batch.delete(key, self._handles[column])
+                batch.delete(key, handles[column])
             else:
-                batch.put(key, value, self._handles[column])
+                put(key, value, handles[column])
         self._db.write(batch, self._synced if sync else self._unsynced)
 
     @_translated
@@ -142,4 +160,6 @@ def open_store(path: Path) -> RocksStore:
     elif int(found) > SCHEMA:
         store.close()
         raise StoreDamaged(f"the store was written by a newer version of Shoal (schema {found.decode()})")
+    elif int(found) < SCHEMA:
+        store.write([("meta", b"schema", str(SCHEMA).encode())], sync=True)
     return store

@@ -31,4 +31,5 @@ def test_marks_are_the_same_in_memory_and_in_the_store_as_they_come_and_go() -> 
         for found in (marks, DirtyNodes(staging, FOLDER)):
             assert (found.count, found.bytes) == (len(expected), sum(expected.values()))
             assert found.first(len(nodes)) == sorted(expected)
+            assert {node for node in nodes if found.is_marked(node)} == expected.keys()
             assert found.first(7, skip) == sorted(expected.keys() - skip)[:7]

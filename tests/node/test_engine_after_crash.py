@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -191,3 +192,27 @@ async def test_a_removal_is_durable_on_disk_before_the_store_forgets_the_file(
         await settle_deletion(one)
         await settle(one, other)
     assert happened == ["synced", "forgotten"]
+
+
+async def test_what_there_is_of_a_file_that_is_waited_for_stays_and_other_temporaries_go(
+    pair: tuple[Device, Device],
+) -> None:
+    one, other = pair
+    (one.root / "f").write_bytes(os.urandom(1000))
+    async with running(one):
+        await settle(one)
+    part(one, other)
+    (node,) = other.replica.dirty.first(10)
+    view = other.replica.view(node)
+    assert view is not None
+    temporaries = other.root / ".shoal" / "tmp"
+    wanted = temporaries / f"{node.hex()}-{view.version.id.hex()}.part"
+    older = temporaries / f"{node.hex()}-{bytes(12).hex()}.part"
+    stranger = temporaries / f"{bytes(16).hex()}-{bytes(12).hex()}.part"
+    for path in (wanted, older, stranger):
+        path.write_bytes(b"a part")
+    async with running(other):
+        with trio.fail_after(20):
+            while older.exists() or stranger.exists():  # noqa: ASYNC110 - nothing tells
+                await trio.sleep(0.01)
+    assert wanted.read_bytes() == b"a part"

@@ -100,6 +100,16 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "store")
 
 
+def test_a_store_of_an_older_version_is_one_of_this_version_from_then_on(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    newest = store.get("meta", b"schema")
+    store.write([("meta", b"schema", b"1")], sync=True)
+    store.close()
+    store = open_store(tmp_path / "store")
+    assert store.get("meta", b"schema") == newest
+    store.close()
+
+
 def test_a_check_reads_every_row_a_few_at_a_time(store: Store) -> None:
     store.write([("doc", b"k%02d" % number, b"v") for number in range(10)], sync=True)
     after: bytes | None = b""

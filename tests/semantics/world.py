@@ -104,7 +104,8 @@ class Hand:
     def move(self, path: str, target: str) -> None:
         """Onto a file that is there, as `mv` does it, the file is replaced."""
         with contextlib.suppress(FileNotFoundError):
-            self._destroy(target)
+            if self.fs.lstat(target).inode != self.fs.lstat(path).inode:  # one file to a disk that folds names
+                self._destroy(target)
         self.fs.rename(path, target)
 
     def swap(self, one: str, other: str) -> None:

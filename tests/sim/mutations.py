@@ -22,7 +22,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.install import Installer
 from shoal.node.folder.local import LocalIndex
-from shoal.node.folder.record import Recorder
+from shoal.node.folder.record_moves import MoveRecorder
 from shoal.node.name_rules import PLAIN
 from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging
@@ -100,10 +100,10 @@ def delete_beats_edit() -> None:
 
 def trust_inodes() -> None:
     """What looks like a moved file by its inode, size and time is not read."""
-    real = Recorder._record_move
+    real = MoveRecorder._record_move
 
     def record_move(
-        self: Recorder, record: Any, parent: Any, seen: Any, findings: Any, wanted: bool, done: Sequence[Any]
+        self: MoveRecorder, record: Any, parent: Any, seen: Any, findings: Any, wanted: bool, done: Sequence[Any]
     ) -> None:
         known = list(findings.changed)
         real(self, record, parent, seen, findings, wanted, done)
@@ -113,7 +113,7 @@ def trust_inodes() -> None:
                 self._index.put(replace(moved, signature=seen.signature))
         findings.changed[:] = known
 
-    Recorder._record_move = record_move  # type: ignore[method-assign]
+    MoveRecorder._record_move = record_move  # type: ignore[method-assign]
 
 
 def read_too_soon() -> None:

@@ -9,7 +9,7 @@ import random
 import stat
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tests.sim.device import ROOT, Device
 
@@ -165,7 +165,7 @@ class Person:
         file = self.fs.open(path, "write")
         self._signatures.add(file.stat())
         file.truncate(0)
-        while replace(file.stat(), size=len(text)) in self._signatures:
+        while file.stat()._replace(size=len(text)) in self._signatures:
             text += text[:12]  # its clock went back: nothing on the disk would tell this text from one of before
         file.write(text, 0)  # raises where the disk is full: then it was never written
         self._signatures.add(file.stat())

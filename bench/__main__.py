@@ -3,6 +3,7 @@
 python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
 python -m bench versions --mib 1024 --versions 100 [--base DIR]
+python -m bench link --ms 100 --mbit 200 --mib 256
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import scale, twins, versions
+from bench import link, scale, twins, versions
 from bench.shoal_pair import ShoalPair
 from bench.syncthing_pair import SyncthingPair
 from bench.workloads import GIB, Pair, Scale, run_all
@@ -28,7 +29,7 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": Syn
 
 def main() -> int:
     """Run, print rows, and the medians."""
-    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"]):
+    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -59,7 +60,9 @@ def _alone(what: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"bench {what}")
     parser.add_argument("--files", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--alone", action="store_true", help="scale: without a second device")
-    parser.add_argument("--mib", type=int, default=1024, help="versions: the file's size")
+    parser.add_argument("--mib", type=int, default=1024, help="versions: the file's size; link: what is sent")
+    parser.add_argument("--ms", type=float, default=100, help="link: the round trip")
+    parser.add_argument("--mbit", type=float, default=200, help="link: what it carries in a second")
     parser.add_argument("--versions", type=int, default=100, help="versions: how many")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
     options = parser.parse_args(arguments)
@@ -67,6 +70,8 @@ def _alone(what: str, arguments: list[str]) -> int:
     try:
         if what == "scale":
             scale.run(base, options.files, alone=options.alone)
+        elif what == "link":
+            link.run(options.ms, options.mbit, options.mib)
         elif what == "twins":
             twins.run(base, options.files[-1])
         else:

@@ -69,6 +69,10 @@ class Peering:
         """Return the trusted devices that are connected."""
         return self._host.connected() & set(self._trusted)
 
+    def remote_host(self, device: DeviceId) -> str:
+        """Return the IP address that a device is connected from; "" when it is not."""
+        return self.remote.get(device, "").rpartition(":")[0]
+
     def _connected(self, device: DeviceId, address: str) -> None:
         self.remote[device] = address
         self._wake(device)

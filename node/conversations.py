@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from shoal.bootstrap.bulk import lanes_for, open_bulk
 from shoal.bootstrap.peerid import peer_id_text
 from shoal.crdt.codec import Malformed
 from shoal.crdt.model import DeviceId
 from shoal.node.bulkhead import bulkhead
 from shoal.node.session import MAX_FRAME, PROTOCOL, Session
+from shoal.transfer.bulk import PROTOCOL as BULK
+from shoal.transfer.lanes import Lanes
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.messages import PROTOCOL as EXCHANGE
 from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
@@ -97,7 +100,13 @@ class Conversations:
         async def open_stream() -> FrameStream:
             return FrameStream(await self._node.host.open(device, EXCHANGE), EXCHANGE_FRAME)
 
-        await self._node.fetcher.hold(device, open_stream)
+        async def open_channel() -> Lanes:
+            began = trio.current_time()
+            control = await self._node.host.open(device, BULK)
+            lanes = lanes_for(trio.current_time() - began)
+            return await open_bulk(control, self._node.peering.remote_host(device), self._node.bulk, lanes)
+
+        await self._node.fetcher.hold(device, open_stream, open_channel)
 
     async def _open_patiently(self, device: DeviceId, protocol: str) -> ByteStream:
         while True:

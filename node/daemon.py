@@ -17,6 +17,7 @@ import cbor2
 import trio
 
 from shoal.bootstrap.addressbook import AddressBook
+from shoal.bootstrap.bulk import BulkPort, give_bulk
 from shoal.bootstrap.host import Host
 from shoal.bootstrap.mdns import Found, Mdns
 from shoal.bootstrap.pairing import PROTOCOL as PAIR
@@ -45,11 +46,14 @@ from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
+from shoal.transfer.buffers import shared
+from shoal.transfer.bulk import PROTOCOL as BULK
+from shoal.transfer.bulk import BadBulk
 from shoal.transfer.client import Fetcher
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.messages import PROTOCOL as EXCHANGE
 from shoal.transfer.server import serve
-from shoal.transfer.stream import ByteStream, FrameStream
+from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
 
 BOOK = b"addressbook"
 HEARS = 10.0  # seconds without news for which what others know of a folder that is new here is waited for
@@ -80,6 +84,7 @@ class Node:
         self._verifier = Verifier(self.key.id)
         self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom)
         self.host: Host
+        self.bulk: BulkPort
         self.peering: Peering
         self.mdns: Mdns | None = None
         self._store = store
@@ -91,19 +96,22 @@ class Node:
         self._conversations: Conversations
         self._nursery: trio.Nursery
 
-    async def run(self, host: Host, *, mdns: bool) -> None:
-        """Serve until `stopping` is set."""
+    async def run(self, host: Host, *, mdns: bool, bulk: BulkPort | None = None) -> None:
+        """Serve until `stopping` is set. `bulk`: where bulk channels come in, if anywhere."""
         self.host = host
+        self.bulk = bulk or BulkPort([], 0)
         self._settles_at = trio.current_time() + SETTLES
         self._conversations = conversations = Conversations(self)
         self.peering = Peering(host, self._book, now_ms, conversations.while_up)
         self.account.changed = self._account_changed
         host.handle(SYNC, conversations.serve)
         host.handle(EXCHANGE, self._serve_exchange)
+        host.handle(BULK, self._serve_bulk)
         host.handle(PAIR, self.pairing.offers.serve)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
+            await nursery.start(self.bulk.run)
             nursery.start_soon(self._watch_speeds)
             if mdns:
                 self._start_mdns()
@@ -314,10 +322,10 @@ class Node:
         """Return whether the peer may have the folder's chunks."""
         return self.account.is_member(DeviceId(peer)) and FolderId(folder) in self.folders
 
-    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | None]:
+    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
         """Return chunks from this disk."""
         runtime = self.folders.get(FolderId(folder))
-        return await runtime.engine.read_chunks(ids) if runtime is not None else [None] * len(ids)
+        return await runtime.engine.lend_chunks(ids) if runtime is not None else [None] * len(ids)
 
     def on_sent(self, peer: bytes, size: int) -> None:
         """Chunk bytes went out."""
@@ -330,6 +338,7 @@ class Node:
         while True:
             stats = self.fetcher.stats
             self.speeds.observe(trio.current_time(), stats.received_from, stats.sent_to)
+            shared.trim()
             await trio.sleep(1)
 
     async def become_part_of(self, invitation: Invitation) -> None:
@@ -437,6 +446,21 @@ class Node:
             await stream.reset()
             return
         await serve(FrameStream(stream, EXCHANGE_FRAME), self)
+
+    async def _serve_bulk(self, stream: ByteStream) -> None:
+        device = DeviceId(stream.peer)
+        admitted = self.account.is_member(device) and self.bulk.admit(device)
+        try:
+            if admitted:
+                with contextlib.suppress(StreamClosed, BadBulk, FrameTooLarge):
+                    channel = await give_bulk(stream, self.peering.remote_host(device), self.bulk)
+                    if channel is not None:
+                        await serve(channel, self)
+        finally:
+            if admitted:
+                self.bulk.release(device)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await stream.reset()
 
 
 def default_folder() -> Path:

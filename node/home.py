@@ -7,6 +7,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from shoal.node.errors import EXIT_USAGE, UserError
 
@@ -119,3 +120,12 @@ def split_bind(text: str) -> tuple[str, int]:
             "bad-address", f"{text!r} is not an address like {DEFAULT_API}", "give --api HOST:PORT", EXIT_USAGE
         )
     return host.strip("[]"), int(port)
+
+
+def parse_bulk(text: str) -> int | Literal["off"] | None:
+    """Read what --bulk says: a port, 0 for any; "off"; None when nothing was said. Raises UserError."""
+    if text in ("", "off"):
+        return "off" if text else None
+    if not text.isdigit() or int(text) > 65535:
+        raise UserError("bad-port", f"{text!r} is no port for bulk channels", "give --bulk PORT or off", EXIT_USAGE)
+    return int(text)

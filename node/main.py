@@ -13,12 +13,16 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from shoal.node.errors import EXIT_STORE, UserError
-from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, split_bind, write_private
+from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, parse_bulk, split_bind, write_private
 from shoal.node.store import StoreDamaged, StoreFull
+
+if TYPE_CHECKING:
+    from shoal.bootstrap.bulk import BulkPort
 
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 CHECK_SECONDS = 0.3  # of the start are for reading the store through
@@ -30,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="shoal up --foreground")
     parser.add_argument("--home")
     parser.add_argument("--listen", action="append")
+    parser.add_argument("--bulk", default="")
     parser.add_argument("--api", default=DEFAULT_API)
     parser.add_argument("--no-mdns", action="store_true")
     parser.add_argument("--name", default="")
@@ -113,12 +118,13 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
             node.events.add("restored", "the store was lost: account and folders are back from their copy")
         listen = options.listen or [DEFAULT_LISTEN]
         async with run_host(home.device_seed(), listen) as host, trio.open_nursery() as nursery:
+            bulk = _bulk_port(listen, options)
             nursery.start_soon(_stop_on_signals, node.stopping)
             nursery.start_soon(serve_api, node, bind, token, home)
             if options.default_folder and not node.has_folders():
                 nursery.start_soon(_add_default, node, str(default_folder()))
             nursery.start_soon(scrub.run)
-            await node.run(host, mdns=not options.no_mdns)
+            await node.run(host, mdns=not options.no_mdns, bulk=bulk)
             nursery.cancel_scope.cancel()
     except ListenError as error:
         raise UserError("listen-failed", str(error), "choose another with --listen, or stop what uses it") from error
@@ -128,6 +134,16 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
         with contextlib.suppress(StoreDamaged):
             store.close()
         os.close(lock)
+
+
+def _bulk_port(listen: Sequence[str], options: argparse.Namespace) -> BulkPort | None:
+    """Of several nodes on a machine only the one that listens as usual has the usual port."""
+    from shoal.bootstrap.bulk import listen_for_bulk
+
+    port = parse_bulk(options.bulk)
+    if port == "off":
+        return None
+    return listen_for_bulk(listen, port if port is not None else 0 if options.listen else None)
 
 
 def _check_bind(host: str, port: int) -> None:

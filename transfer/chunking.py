@@ -12,6 +12,7 @@ written; and whether the zeros were a hole or were written makes no difference t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Protocol
 
@@ -21,14 +22,19 @@ from pyfastcdc import FastCDC
 MIN_CHUNK = 256 * 1024
 AVERAGE_CHUNK = 1024 * 1024
 MAX_CHUNK = 4 * 1024 * 1024
-WINDOW = 16 * 1024 * 1024  # bytes of a file held while it is cut
+WINDOW = 8 * 1024 * 1024  # bytes of a file held while it is cut
+PARALLEL = 64 * 1024 * 1024  # bytes of a file from which on two threads cut it
+OVERLAP = 16 * 1024 * 1024  # bytes that the first goes on where the second has been
 ZERO_BLOCK = 64 * 1024
 ZERO_RUN = MIN_CHUNK
 ZERO_LEAST = 4096  # bytes; a shorter file of zeros is a chunk like any other
-HOLE = 4 * WINDOW  # holes from this size on are passed over; smaller ones are read, which is quick
+HOLE = 64 * 1024 * 1024  # holes from this size on are passed over; smaller ones are read, which is quick
 
 _ZEROS = bytes(MAX_CHUNK)
 _BLOCK = bytes(ZERO_BLOCK)
+
+_Ref = tuple[int, bytes, int]
+"""A chunk: where it is, its id, its length."""
 
 _CUTTER = FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK)
 
@@ -108,12 +114,34 @@ def _refs(file: Source, size: int, key: bytes) -> bytes:
             if file.read_into(view, 0) != size:
                 raise FileChanged("the file shrank while it was read")
             return chunk_id(key, view) + size.to_bytes(4)
-    refs: list[tuple[bytes, int]] = []
+    return pack_refs([(identity, length) for _, identity, length in _cut_both_ends(file, size, key)])
+
+
+def _cut_both_ends(file: Source, size: int, key: bytes) -> list[_Ref]:
+    """Cut a large file in two threads, one from its middle on. What follows a cut depends on what comes after it alone,
+    so from the first chunk on that both have found all is the same as if the file had been cut from its start."""
+    if size < PARALLEL:
+        return _cut(file, size, key, 0, size)
+    middle = size // 2 - size // 2 % ZERO_BLOCK
+    with ThreadPoolExecutor(1) as beside:
+        second = beside.submit(_cut, file, size, key, middle, size)
+        first = _cut(file, size, key, 0, middle + OVERLAP)
+        rest = second.result()
+    places = {ref: place for place, ref in enumerate(rest)}
+    for place, ref in enumerate(first):
+        if ref in places:
+            return first[:place] + rest[places[ref] :]
+    at, _, length = first[-1]
+    return first + _cut(file, size, key, at + length, size)
+
+
+def _cut(file: Source, size: int, key: bytes, at: int, until: int) -> list[_Ref]:
+    """Cut a file from `at` on, which is where a cut is, until a cut at or after `until`."""
+    refs: list[_Ref] = []
     # Read in windows, not mapped: a mapped file that another process truncates would end this one with SIGBUS.
-    at = 0
     window = bytearray(min(WINDOW, size))
     held = 0
-    while at < size:
+    while at < size and at < until:
         held = _fill(file, window, held, at, size)
         last = at + held == size
         start, end, whole = _first_run(window, held, at, last)
@@ -126,12 +154,12 @@ def _refs(file: Source, size: int, key: bytes) -> bytes:
                 if not is_run and not last and after >= start:
                     break
                 with content[chunk.offset : after] as piece:
-                    refs.append((chunk_id(key, piece), chunk.length))
+                    refs.append((at + chunk.offset, chunk_id(key, piece), chunk.length))
                 used = after
         if is_run:
             used = end
             stop = at + end if whole else _end_of_run(file, window, at + end, size)
-            refs += _zeros(key, stop - at - start)
+            refs += _zeros(key, at + start, stop)
             if stop > at + end:
                 at, held = stop, 0
                 continue
@@ -139,7 +167,7 @@ def _refs(file: Source, size: int, key: bytes) -> bytes:
         window[: len(rest)] = rest
         at += used
         held = len(rest)
-    return pack_refs(refs)
+    return refs
 
 
 def _fill(file: Source, window: bytearray, held: int, at: int, size: int) -> int:
@@ -189,7 +217,7 @@ def _is_zero(window: bytearray, start: int, end: int) -> bool:
     return window.startswith(_BLOCK if end - start == ZERO_BLOCK else _BLOCK[: end - start], start)
 
 
-def _zeros(key: bytes, length: int) -> Iterator[tuple[bytes, int]]:
-    for at in range(0, length, MAX_CHUNK):
-        piece = min(MAX_CHUNK, length - at)
-        yield zeros_id(key, piece), piece
+def _zeros(key: bytes, start: int, end: int) -> Iterator[_Ref]:
+    for at in range(start, end, MAX_CHUNK):
+        piece = min(MAX_CHUNK, end - at)
+        yield at, zeros_id(key, piece), piece

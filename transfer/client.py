@@ -6,6 +6,7 @@ whose bytes do not match their id also loses its place as a holder, until somebo
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,22 +15,28 @@ import trio
 
 from shoal.transfer.exchange import Exchange, Landed, LyingHolder
 from shoal.transfer.scheduler import Scheduler
-from shoal.transfer.stream import FrameStream, StreamClosed
+from shoal.transfer.stream import Frames, StreamClosed
 
 __all__ = ["Fetcher", "Landed", "OpenStream", "Sink", "Stats"]
 
 REOPEN = 1.0  # seconds before a broken stream is opened again
 REOPEN_MOST = 30.0  # seconds, reached by doubling while streams neither last nor bring anything
+BULK_FROM = 1024 * 1024  # bytes that are still to be asked for, from which on a bulk channel is worth its opening
+BULK_IDLE = 30.0  # seconds without use after which it is closed
+BULK_AGAIN = 5.0  # seconds before it is tried again after it failed
+BULK_AGAIN_MOST = 600.0
 
 Sink = Callable[[Landed], Awaitable[None]]
-OpenStream = Callable[[], Awaitable[FrameStream]]
+OpenStream = Callable[[], Awaitable[Frames]]
 
 
 @dataclass(slots=True)
 class Stats:
-    """Chunk bytes since the start: `received` verified and wanted ones, `sent` to others; by peer, too."""
+    """Chunk bytes since the start: `received` verified and wanted ones, `received_bulk` those of them that came over a
+    bulk channel, `sent` to others; by peer, too."""
 
     received: int = 0
+    received_bulk: int = 0
     sent: int = 0
     received_from: Counter[bytes] = field(default_factory=Counter)
     sent_to: Counter[bytes] = field(default_factory=Counter)
@@ -42,6 +49,20 @@ class _Fetch:
     wanted: dict[bytes, int]
     landed: deque[tuple[Exchange, Landed, int]] = field(default_factory=deque)
     news: trio.Event = field(default_factory=trio.Event)
+
+
+class _Ways:
+    """The ways to one peer that are open: its stream, or its bulk channel; for a moment both."""
+
+    def __init__(self) -> None:
+        self.stream: Exchange | None = None
+        self.bulk: Exchange | None = None
+        self.changed = trio.Event()
+
+    def set_bulk(self, exchange: Exchange | None) -> None:
+        self.bulk = exchange
+        self.changed.set()
+        self.changed = trio.Event()
 
 
 class Fetcher:
@@ -81,28 +102,24 @@ class Fetcher:
         finally:
             self._end(fetch)
 
-    async def hold(self, peer: bytes, open_stream: OpenStream) -> None:
+    async def hold(self, peer: bytes, open_stream: OpenStream, open_bulk: OpenStream | None = None) -> None:
         """Use `peer` as a holder until cancelled; return when it lied. Streams that break, or that `open_stream` could
-        not open (StreamClosed, OSError; it has a deadline of its own), are opened again."""
-        opening = object()
-        pause = REOPEN / 2
-        self._opening.add(opening)
+        not open (StreamClosed, OSError; it has a deadline of its own), are opened again.
+
+        `open_bulk`, with the same errors, opens a quicker way, which takes the stream's place while there is much to
+        fetch. Where it cannot be opened, or breaks, the stream goes on.
+        """
+        ways = _Ways()
+        self._opening.add(ways)
         try:
-            while True:
-                well = False
-                try:
-                    stream = await open_stream()
-                except (StreamClosed, OSError):
-                    self._opening.discard(opening)
-                    self.on_change()
-                else:
-                    well = await self._use(peer, stream, opening)
-                pause = REOPEN if well else min(2 * pause, REOPEN_MOST)
-                await trio.sleep(pause)
-        except LyingHolder:
-            return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hold_stream, peer, open_stream, ways)
+                if open_bulk is not None:
+                    nursery.start_soon(self._hold_bulk, peer, open_bulk, ways)
+        except* LyingHolder:
+            pass
         finally:
-            self._opening.discard(opening)
+            self._opening.discard(ways)
             self.on_change()
 
     def retry_missing(self, peer: bytes) -> None:
@@ -121,6 +138,7 @@ class Fetcher:
         for chunk, data in landed:
             if self._scheduler.on_chunk(folder, chunk):
                 self.stats.received += len(data)
+                self.stats.received_bulk += len(data) * exchange.is_bulk
                 self.stats.received_from[exchange.peer] += len(data)
         for fetch in self._fetches:
             if fetch.folder != folder:
@@ -138,23 +156,70 @@ class Fetcher:
         for fetch in self._fetches:
             fetch.news.set()
 
-    async def _use(self, peer: bytes, stream: FrameStream, opening: object) -> bool:
+    async def _hold_stream(self, peer: bytes, open_stream: OpenStream, ways: _Ways) -> None:
+        pause = REOPEN / 2
+        while True:
+            well = False
+            try:
+                stream = await open_stream()
+            except (StreamClosed, OSError):
+                self._opening.discard(ways)
+                self.on_change()
+            else:
+                ways.stream = exchange = Exchange(peer, stream, self._scheduler, self)
+                if ways.bulk is not None:
+                    exchange.retire()
+                try:
+                    well = await self._use(exchange, stream, ways)
+                finally:
+                    ways.stream = None
+            if ways.bulk is not None:
+                while ways.bulk is not None:
+                    await ways.changed.wait()
+                continue
+            pause = REOPEN if well else min(2 * pause, REOPEN_MOST)
+            await trio.sleep(pause)
+
+    async def _hold_bulk(self, peer: bytes, open_bulk: OpenStream, ways: _Ways) -> None:
+        pause = BULK_AGAIN / 2
+        while True:
+            while self._scheduler.open_bytes < BULK_FROM:
+                await self.work.wait()
+            well = broken = False
+            with contextlib.suppress(StreamClosed, OSError):
+                stream = await open_bulk()
+                exchange = Exchange(peer, stream, self._scheduler, self, idle_after=BULK_IDLE)
+                exchange.is_bulk = True
+                ways.set_bulk(exchange)
+                if ways.stream is not None:
+                    ways.stream.retire()
+                try:
+                    await self._use(exchange, stream, ways)
+                finally:
+                    ways.set_bulk(None)
+                well, broken = exchange.useful, exchange.broken
+            if well and not broken:
+                continue
+            pause = BULK_AGAIN if well else min(2 * pause, BULK_AGAIN_MOST)
+            await trio.sleep(pause)
+
+    async def _use(self, exchange: Exchange, stream: Frames, ways: _Ways) -> bool:
         """Exchange over the stream until it breaks; return whether it went well for a while. Raises LyingHolder."""
-        exchange = Exchange(peer, stream, self._scheduler, self)
         start = trio.current_time()
         self._exchanges.append(exchange)
         self._scheduler.holder_joined(exchange)
-        self._opening.discard(opening)
+        self._opening.discard(ways)
         self.on_change()
         try:
             await exchange.run()
         finally:
             self._exchanges.remove(exchange)
             self._scheduler.holder_left(exchange)
-            self._opening.add(opening)  # what it owed is not missing because a stream broke
+            if ways.bulk in (None, exchange) and ways.stream in (None, exchange):
+                self._opening.add(ways)  # what it owed is not missing because a stream broke
             self.on_change()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await stream.stream.reset()
+                await stream.reset()
         return exchange.useful or trio.current_time() - start >= REOPEN_MOST
 
     async def _pour(self, fetch: _Fetch, sink: Sink) -> None:

@@ -9,9 +9,9 @@
 The wanting side sends W and X, the giving side C and M. Every wanted place is answered once, by C or M, in any order;
 requests may be answered one after the other. After X the giving side may answer what is left with M, whether it has
 the chunks or not; X for a request that is answered already means nothing. A request's number may be used again when all
-of its places are answered. Small chunks travel many to a frame of about `FRAME_TARGET` bytes; a frame is never over
-`MAX_FRAME`. The wanting side keeps at most `MAX_REQUESTS` requests open, reads whatever is on its way, and verifies
-each chunk against the id that it asked for. A frame that breaks these rules ends the stream.
+of its places are answered. Small chunks travel many to a frame of about 1 MiB (4 on a bulk channel); a frame is never
+over `MAX_FRAME`. The wanting side keeps at most `MAX_REQUESTS` requests open, reads whatever is on its way, and
+verifies each chunk against the id that it asked for. A frame that breaks these rules ends the stream.
 
 A peer that may not read a folder is answered M for all of it, as if the folder were not there.
 """
@@ -26,8 +26,10 @@ FOLDER_SIZE = 16
 ID_SIZE = 32
 MAX_WANTED = 4096
 MAX_REQUESTS = 32
-FRAME_TARGET = 1024 * 1024
+CHUNKS_HEAD = 5  # bytes of a message of chunks before the first
+CHUNK_HEAD = 8  # bytes before each chunk
 MAX_FRAME = 5 * 1024 * 1024
+MAX_WANT = 5 + FOLDER_SIZE + MAX_WANTED * ID_SIZE  # bytes of the largest frame that the wanting side sends
 
 
 class BadMessage(Exception):
@@ -71,29 +73,34 @@ Message = Want | Cancel | Chunks | Missing
 
 def encode(message: Message) -> bytes:
     """Return the message as one frame."""
+    return b"".join(parts_of(message))
+
+
+def parts_of(message: Message) -> list[bytes | memoryview]:
+    """Return the message as one frame, in parts: chunks are not copied."""
     number = message.request.to_bytes(4)
     match message:
         case Want(_, folder, ids):
-            return b"".join((b"W", number, folder, *ids))
+            return [b"W", number, folder, *ids]
         case Cancel():
-            return b"X" + number
+            return [b"X", number]
         case Chunks(_, chunks):
             parts: list[bytes | memoryview] = [b"C", number]
             for place, data in chunks:
                 parts += (place.to_bytes(4) + len(data).to_bytes(4), data)
-            return b"".join(parts)
+            return parts
         case Missing(_, places):
-            return b"".join((b"M", number, *(place.to_bytes(4) for place in places)))
+            return [b"M", number, *(place.to_bytes(4) for place in places)]
 
 
-def decode(frame: bytes) -> Message:
+def decode(frame: bytes | memoryview) -> Message:
     """Read a frame; the chunks are views of it. Raises BadMessage."""
     if len(frame) < 5:
         raise BadMessage("a frame of fewer than 5 bytes")
     request = int.from_bytes(frame[1:5])
-    match frame[:1]:
+    match bytes(frame[:1]):
         case b"W":
-            return _want(request, frame)
+            return _want(request, bytes(frame))
         case b"X":
             if len(frame) != 5:
                 raise BadMessage("a cancel of a wrong size")
@@ -104,7 +111,7 @@ def decode(frame: bytes) -> Message:
             if len(frame) == 5 or (len(frame) - 5) % 4:
                 raise BadMessage("a list of missing chunks of a wrong size")
             return Missing(request, tuple(int.from_bytes(frame[at : at + 4]) for at in range(5, len(frame), 4)))
-    raise BadMessage(f"unknown message {frame[:1]!r}")
+    raise BadMessage(f"unknown message {bytes(frame[:1])!r}")
 
 
 def _want(request: int, frame: bytes) -> Want:
@@ -116,7 +123,7 @@ def _want(request: int, frame: bytes) -> Want:
     return Want(request, frame[5:start], ids)
 
 
-def _chunks(request: int, frame: bytes) -> Chunks:
+def _chunks(request: int, frame: bytes | memoryview) -> Chunks:
     body = memoryview(frame)
     chunks: list[tuple[int, bytes | memoryview]] = []
     at = 5

@@ -55,7 +55,7 @@ class Scheduler:
     def __init__(self) -> None:
         self._wants: dict[Key, _Want] = {}
         self._open: dict[tuple[int, frozenset[Hashable]], _Group] = {}
-        self._open_bytes = 0
+        self.open_bytes = 0  # wanted, and nobody is asked for it
         self._holders: dict[Hashable, _Holder] = {}
         self._count = 0
 
@@ -103,7 +103,7 @@ class Scheduler:
         """The holder may have gained chunks since it said that it lacks them."""
         for group in [key for key in self._open if holder in key[1]]:
             for key, want in self._open.pop(group).items():
-                self._open_bytes -= want.length
+                self.open_bytes -= want.length
                 want.lackers -= {holder}
                 self._put(key, want)
         for other in self._holders.values():
@@ -120,7 +120,7 @@ class Scheduler:
         usable = [(key[0], group) for key, group in self._open.items() if holder not in key[1]]
         if usable:
             group = min(usable, key=lambda each: (each[0], next(iter(each[1].values())).order))[1]
-            chosen = _from_front(group, min(room, max(SHARE, self._open_bytes // len(self._holders))))
+            chosen = _from_front(group, min(room, max(SHARE, self.open_bytes // len(self._holders))))
         else:
             chosen = self._overdue(holder, min(room, SHARE), now)
         if not chosen:
@@ -185,7 +185,7 @@ class Scheduler:
     def _put(self, key: Key, want: _Want, *, first: bool = False) -> None:
         group = self._open.setdefault((want.priority, want.lackers), OrderedDict())
         group[key] = want
-        self._open_bytes += want.length
+        self.open_bytes += want.length
         if first:
             group.move_to_end(key, last=False)
 
@@ -194,7 +194,7 @@ class Scheduler:
         del self._open[name][key]
         if not self._open[name]:
             del self._open[name]
-        self._open_bytes -= want.length
+        self.open_bytes -= want.length
 
     def _take_from_holder(self, key: Key, want: _Want) -> None:
         state = self._holders[want.holder]

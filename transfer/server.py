@@ -1,7 +1,7 @@
 """The giving side of the exchange protocol: reads wants, sends chunks, a bounded number of bytes at a time.
 
-Three tasks a stream: one reads the peer's questions, one reads chunks from the source, one sends; so the disk and the
-network work side by side, and a peer that takes slowly costs one batch and three frames, whatever it asked for.
+Three tasks a stream: one reads the peer's questions, one reads chunks from the source, one (a lane) sends; so the disk
+and the network work side by side, and a peer that takes slowly costs one batch and three frames, whatever it asked for.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Protocol
 
 import trio
 
+from shoal.transfer.bulk import LaidOut
 from shoal.transfer.messages import (
-    FRAME_TARGET,
     MAX_REQUESTS,
     BadMessage,
     Cancel,
@@ -21,9 +21,9 @@ from shoal.transfer.messages import (
     Missing,
     Want,
     decode,
-    encode,
+    parts_of,
 )
-from shoal.transfer.stream import FrameStream, FrameTooLarge, StreamClosed
+from shoal.transfer.stream import Frames, FrameTooLarge, Parts, StreamClosed
 
 BATCH = 64  # chunks asked of the source at once
 READ_TARGET = 4 * 1024 * 1024  # bytes after which a source should stop early
@@ -36,7 +36,7 @@ class ChunkSource(Protocol):
         """Return whether the peer may have the folder's chunks."""
         ...
 
-    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | None]:
+    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
         """Return the chunks, each verified against its id, None where it is not here. Should stop once it has read
         `READ_TARGET` bytes: the result can be shorter than `ids`, never empty."""
         ...
@@ -54,22 +54,24 @@ class _Question:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    frame: bytes
+    frame: Parts
     chunk_bytes: int
+    room: memoryview | None = None
 
 
-async def serve(stream: FrameStream, source: ChunkSource) -> None:
+async def serve(stream: Frames, source: ChunkSource) -> None:
     """Answer wants until the peer ends the stream or breaks the protocol; never raises for what a peer does."""
     server = _Server(stream, source)
     try:
-        await server.run()
-        await stream.stream.aclose()
+        async with stream.running():
+            await server.run()
+            await stream.aclose()
     except* (BadMessage, FrameTooLarge, StreamClosed):
-        await stream.stream.reset()
+        await stream.reset()
 
 
 class _Server:
-    def __init__(self, stream: FrameStream, source: ChunkSource) -> None:
+    def __init__(self, stream: Frames, source: ChunkSource) -> None:
         self._stream = stream
         self._source = source
         self._open: dict[int, _Question] = {}
@@ -80,7 +82,8 @@ class _Server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, ask, name="exchange serve listen")
             nursery.start_soon(self._answer_all, asked, answer, name="exchange serve read")
-            nursery.start_soon(self._send_all, answers, name="exchange serve send")
+            for lane in range(self._stream.lanes):
+                nursery.start_soon(self._send_all, answers, lane, name="exchange serve send")
 
     async def _listen(self, ask: trio.MemorySendChannel[_Question]) -> None:
         with ask:
@@ -108,33 +111,41 @@ class _Server:
         want = question.want
         may = self._source.may_read(self._stream.peer, want.folder)
         at = 0
-        held: list[tuple[int, bytes]] = []
+        held: list[tuple[int, bytes | memoryview]] = []
         size = 0
+        origin: LaidOut | None = None  # what all of `held` is from, if that is one
+
+        async def send_held() -> None:
+            nonlocal held, size
+            room = origin.room if origin is not None and len(origin) == len(held) else None
+            await answer.send(_Answer(parts_of(Chunks(want.request, held)), size, room))
+            held, size = [], 0
+
         missing: list[int] = []
         while may and at < len(want.ids) and not question.cancelled:
             batch = await self._source.read(want.folder, want.ids[at : at + BATCH])
+            fresh = batch if isinstance(batch, LaidOut) and None not in batch else None
             for place, data in enumerate(batch, at):
                 if data is None:
                     missing.append(place)
                     continue
-                if held and size + len(data) > FRAME_TARGET:
-                    await answer.send(_Answer(encode(Chunks(want.request, held)), size))
-                    held, size = [], 0
+                if held and size + len(data) > self._stream.frame_target:
+                    await send_held()
+                origin = fresh if not held or origin is fresh else None
                 held.append((place, data))
                 size += len(data)
             at += len(batch)
             if held and answer.statistics().tasks_waiting_receive:  # the network waits: do not wait for a full frame
-                await answer.send(_Answer(encode(Chunks(want.request, held)), size))
-                held, size = [], 0
+                await send_held()
         missing += range(at, len(want.ids))
         del self._open[want.request]  # before the peer can know that all is answered
         if held:
-            await answer.send(_Answer(encode(Chunks(want.request, held)), size))
+            await send_held()
         if missing:
-            await answer.send(_Answer(encode(Missing(want.request, tuple(missing))), 0))
+            await answer.send(_Answer(parts_of(Missing(want.request, tuple(missing))), 0))
 
-    async def _send_all(self, answers: trio.MemoryReceiveChannel[_Answer]) -> None:
+    async def _send_all(self, answers: trio.MemoryReceiveChannel[_Answer], lane: int) -> None:
         async for answer in answers:
-            await self._stream.send(answer.frame)
+            await self._stream.send(answer.frame, lane, answer.room)
             if answer.chunk_bytes:
                 self._source.on_sent(self._stream.peer, answer.chunk_bytes)

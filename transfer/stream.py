@@ -1,8 +1,14 @@
-"""The streams that protocols run over: an ordered byte stream port, and length-prefixed frames on top of it."""
+"""The streams that protocols run over: an ordered byte stream port, frames as a port, and length-prefixed frames on top
+of a byte stream."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
+
+FRAME_TARGET = 1024 * 1024  # bytes of chunks in a frame of a stream
+WINDOW = 4 * 1024 * 1024  # bytes
 
 
 class StreamClosed(Exception):
@@ -38,6 +44,65 @@ class ByteStream(Protocol):
         ...
 
 
+Parts = Sequence[bytes | memoryview]
+"""A frame in pieces, to be put together once."""
+
+
+class Frames(Protocol):
+    """Frames to and from one peer, over a byte stream or a bulk channel. One task sends on a lane, one receives."""
+
+    @property
+    def peer(self) -> bytes:
+        """The peer's 32-byte Ed25519 public key, proven."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """How many ways there are beside each other; frames on one keep their order."""
+        ...
+
+    @property
+    def frame_target(self) -> int:
+        """Bytes of chunks that are best put in one frame."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Bytes that should be under way for all of its parts to work, if the way is quick."""
+        ...
+
+    @property
+    def arrived(self) -> int:
+        """Bytes that have come, of frames that are not whole, too: who sends slowly is not silent."""
+        ...
+
+    examine: Callable[[bytes | memoryview], object] | None
+    """What is done with large frames in the thread where they are made ready, if there is one."""
+    examined: object
+    """What `examine` returned for the frame that was received last, None where it was not called."""
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Return what is to be open around all use: what works beside runs in it."""
+        ...
+
+    async def send(self, frame: bytes | Parts, lane: int = 0, room: memoryview | None = None) -> None:
+        """Send one frame. `room`: a buffer that its chunks lie in as they are to be sent (`bulk.LaidOut`); its content
+        is gone then. Raises StreamClosed, or ValueError when it is over the limit (our own fault)."""
+        ...
+
+    async def receive(self) -> bytes | memoryview | None:
+        """Return the next frame, None at a clean end. Raises StreamClosed, FrameTooLarge."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close cleanly: the peer reads to the end of what was sent."""
+        ...
+
+    async def reset(self) -> None:
+        """Abort at once; never raises."""
+        ...
+
+
 class FrameStream:
     """Frames over a `ByteStream`: 4 bytes big-endian length, then that many bytes, at most `max_frame`.
 
@@ -48,6 +113,12 @@ class FrameStream:
     def __init__(self, stream: ByteStream, max_frame: int = 8 * 1024 * 1024) -> None:
         self.stream = stream
         self.max_frame = max_frame
+        self.lanes = 1
+        self.frame_target = FRAME_TARGET
+        self.window = WINDOW
+        self.arrived = 0
+        self.examine: Callable[[bytes | memoryview], object] | None = None
+        self.examined: object = None
         # What was read and not given out, as it came: a large frame is put together once, by one copy.
         self._parts: list[memoryview] = []
         self._held = 0
@@ -57,11 +128,22 @@ class FrameStream:
     def peer(self) -> bytes:
         return self.stream.peer
 
-    async def send(self, frame: bytes) -> None:
+    def running(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext()
+
+    async def send(self, frame: bytes | Parts, lane: int = 0, room: memoryview | None = None) -> None:
         """Send one frame. Raises StreamClosed, or ValueError when it is over the limit (our own fault)."""
-        if len(frame) > self.max_frame:
-            raise ValueError(f"frame of {len(frame)} bytes is over the limit of {self.max_frame}")
-        await self.stream.send_all(len(frame).to_bytes(4) + frame)
+        parts = (frame,) if isinstance(frame, bytes) else frame
+        size = sum(map(len, parts))
+        if size > self.max_frame:
+            raise ValueError(f"frame of {size} bytes is over the limit of {self.max_frame}")
+        await self.stream.send_all(b"".join((size.to_bytes(4), *parts)))
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+    async def reset(self) -> None:
+        await self.stream.reset()
 
     async def receive(self) -> bytes | None:
         """Return the next frame, or None at a clean end. Raises StreamClosed, FrameTooLarge."""
@@ -85,6 +167,7 @@ class FrameStream:
                 raise StreamClosed("the stream ended inside a frame")
             self._parts.append(memoryview(data))
             self._held += len(data)
+            self.arrived += len(data)
         return True
 
     def _take(self, size: int) -> bytes:

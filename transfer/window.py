@@ -1,7 +1,9 @@
 """How many bytes to ask of a peer before the first have come: bandwidth times delay, as measured.
 
 Bandwidth is the best rate of the last `HISTORY` samples, delay the least time between asking and getting. The window
-is twice their product, so that a path that became faster shows itself; it stays within `LEAST` and `MOST`.
+is twice their product, so that a path that became faster shows itself; it stays between `LEAST` and `MOST`. A path as
+quick as memory needs more than that: reading, sealing and writing work side by side on what is under way. So the window
+is also what such a pipeline holds, as far as that takes no longer than `PIPELINE` to come.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ LEAST = 4 * 1024 * 1024
 MOST = 48 * 1024 * 1024
 HISTORY = 8
 SAMPLE = 0.1  # seconds
+PIPELINE = 0.1  # seconds
 
 
 class Window:
     """The window of one peer, `size` in bytes. Times are seconds of any monotonic clock."""
 
-    def __init__(self) -> None:
-        self.size = LEAST
+    def __init__(self, pipeline: int = LEAST) -> None:
+        """`pipeline`: bytes that keep all parts of a quick way at work."""
+        self.size = self._pipeline = pipeline
         self._rates: deque[float] = deque(maxlen=HISTORY)
         self._delay = float("inf")
         self._since = self._last = float("-inf")
@@ -35,4 +39,6 @@ class Window:
         if elapsed >= SAMPLE:
             self._rates.append(self._bytes / elapsed)
             self._since, self._bytes = now, 0
-            self.size = int(min(MOST, max(LEAST, 2 * max(self._rates) * self._delay)))
+            rate = max(self._rates)
+            wanted = max(2 * rate * self._delay, min(self._pipeline, rate * PIPELINE))
+            self.size = int(min(MOST, max(LEAST, wanted)))

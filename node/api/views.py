@@ -37,7 +37,11 @@ def status(node: Node) -> dict[str, Any]:
         },
         "folders": folders,
         "devices": devices,
-        "traffic": {"received": node.fetcher.stats.received, "sent": node.fetcher.stats.sent},
+        "traffic": {
+            "received": node.fetcher.stats.received,
+            "received_bulk": node.fetcher.stats.received_bulk,
+            "sent": node.fetcher.stats.sent,
+        },
         "in_sync": in_sync and all(f["in_sync"] for d in connected for f in d["folders"]),
     }
 

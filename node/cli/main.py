@@ -63,6 +63,7 @@ def up(
     listen: Annotated[
         list[str] | None, typer.Option(help="Address to listen on, /ip4/0.0.0.0/tcp/PORT; repeatable.")
     ] = None,
+    bulk: Annotated[str, typer.Option(help="TCP port for bulk channels, or off; 22410, or any that is free.")] = "",
     api_address: Annotated[str, typer.Option("--api", help="Where the local API listens.")] = DEFAULT_API,
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help="Do not announce or look on the local network.")] = False,
     name: Annotated[str, typer.Option(help="This device's name, at its first start.")] = "",
@@ -76,6 +77,7 @@ def up(
     arguments = ["--home", str(home.path), "--api", api_address, "--name", name]
     for address in listen or []:
         arguments += ["--listen", address]
+    arguments += ["--bulk", bulk] * bool(bulk)
     arguments += ["--no-mdns"] * no_mdns + ["--default-folder"] * default_folder
     if foreground:
         os.execv(sys.executable, [sys.executable, "-m", "shoal.node.main", *arguments])

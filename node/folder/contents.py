@@ -49,7 +49,7 @@ class Contents:
         asked = [chunk for chunk in chunks if chunk not in found]
         while asked:
             read, _ = await self._reader.read(asked)
-            found |= {chunk: data for chunk, data in zip(asked, read, strict=False) if data is not None}
+            found |= {chunk: bytes(data) for chunk, data in zip(asked, read, strict=False) if data is not None}
             asked = asked[max(1, len(read)) :]
         return found
 

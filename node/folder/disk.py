@@ -123,6 +123,19 @@ class Disk:
         finally:
             file.close()
 
+    def read_piece_into(self, path: str, offset: int, view: memoryview) -> bool:
+        """Fill the view with what is at `offset` of a regular file; return False when that is not there."""
+        try:
+            file = self.fs.open(path, "read")
+        except OSError:
+            return False
+        try:
+            return file.read_into(view, offset) == len(view)
+        except OSError:
+            return False
+        finally:
+            file.close()
+
     def read_text(self, path: str, most: int = 1 << 20) -> str:
         """Return a small file's text. Raises OSError."""
         file = self.fs.open(path, "read")
@@ -277,6 +290,10 @@ class Disk:
 
 def _stretches(data: memoryview, offset: int) -> list[tuple[int, int]]:
     """Return the parts of data that are more than zeros, by blocks of the file; `offset`: where they are in it."""
+    first = -offset % BLOCK
+    starts = bytes(data[first::BLOCK])  # of the blocks: nearly all have more than zeros there
+    if all(data[at : at + BLOCK] != _ZEROS for at in _places_of_zero(starts, first)):
+        return [(0, len(data))] if len(data) else []
     found: list[tuple[int, int]] = []
     at = 0
     while at < len(data):
@@ -288,6 +305,12 @@ def _stretches(data: memoryview, offset: int) -> list[tuple[int, int]]:
                 found.append((at, end))
         at = end
     return found
+
+
+def _places_of_zero(starts: bytes, first: int) -> Iterator[int]:
+    at = -1
+    while (at := starts.find(0, at + 1)) >= 0:
+        yield first + at * BLOCK
 
 
 def _special(signature: Signature) -> int:

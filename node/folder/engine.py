@@ -248,7 +248,11 @@ class FolderEngine:
         self.retry_now()
 
     async def read_chunks(self, ids: Sequence[bytes]) -> list[bytes | None]:
-        """Return chunks from the files on this disk, each verified; fewer than asked once about 4 MiB are read."""
+        """Return chunks from this disk's files, each verified; fewer than asked where they have more than 4 MiB."""
+        return [bytes(data) if data is not None else None for data in await self.lend_chunks(ids)]
+
+    async def lend_chunks(self, ids: Sequence[bytes]) -> list[memoryview | None]:
+        """The same, in buffers that are used again when nobody has these views any more."""
         found, damaged = await self._reader.read(ids)
         if damaged:
             self.looking.look_at(damaged)  # most often it was just edited

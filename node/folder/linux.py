@@ -26,6 +26,8 @@ from shoal.node.folder.signature import Signature
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
+SYNC_FILE_RANGE_WRITE = 2
+WRITE_BACK = 256 * 1024
 FLAGS = {
     "read": os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
     "write": os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
@@ -78,7 +80,11 @@ class LinuxFile:
             return os.fstat(self.fd).st_size if error.errno == errno.ENXIO else offset
 
     def write(self, data: bytes | memoryview, offset: int) -> int:
-        return os.pwrite(self.fd, data, offset)
+        written = os.pwrite(self.fd, data, offset)
+        if written >= WRITE_BACK:
+            # It goes to the disk now, not all at once when it is synced; only that says whether it got there.
+            _libc.sync_file_range(self.fd, ctypes.c_int64(offset), ctypes.c_int64(written), SYNC_FILE_RANGE_WRITE)
+        return written
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self.fd, size)

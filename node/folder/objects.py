@@ -31,6 +31,15 @@ class Objects:
             return self.read(bytes.fromhex(path.rpartition("/")[2]), length)
         return self._disk.read_piece(join(self._root, path), offset, length)
 
+    def read_source_into(self, path: str, offset: int, view: memoryview) -> bool:
+        """Fill the view likewise; return False where the bytes are not there."""
+        if not path.startswith(OBJECTS):
+            return self._disk.read_piece_into(join(self._root, path), offset, view)
+        data = self.read(bytes.fromhex(path.rpartition("/")[2]), len(view))
+        if data is not None:
+            view[:] = data
+        return data is not None
+
     def read(self, chunk: bytes, length: int) -> bytes | None:
         """Return a chunk, None where it is not there. Not verified."""
         data = self._disk.read_piece(self._path(chunk), 0, length)

@@ -9,12 +9,14 @@ from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.objects import Objects
 from shoal.node.replica import Replica
+from shoal.transfer.buffers import shared
+from shoal.transfer.bulk import LaidOut
 from shoal.transfer.chunking import chunk_id
 
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once
 
-_Wanted = tuple[bytes, Sequence[tuple[str, int]], int]
-"""A chunk's id, the relative paths and offsets where it should be, and its length."""
+_Wanted = tuple[bytes, Sequence[tuple[str, int]], memoryview]
+"""A chunk's id, the relative paths and offsets where it should be, and where it is read to."""
 
 
 class ChunkReader:
@@ -27,31 +29,37 @@ class ChunkReader:
         self._index = index
         self._key = replica.content_key
 
-    async def read(self, ids: Sequence[bytes]) -> tuple[list[bytes | None], set[str]]:
-        """Return chunks, None where nobody has one, fewer than asked once about 4 MiB are read; and the relative paths
-        of files that are not what they were."""
-        wanted: list[_Wanted] = []
+    async def read(self, ids: Sequence[bytes]) -> tuple[LaidOut, set[str]]:
+        """Return chunks, None where nobody has one, fewer than asked where they have more than 4 MiB; and the relative
+        paths of files that are not what they were."""
+        places: list[list[tuple[str, int]]] = []
+        lengths: list[int] = []
         size = 0
         for chunk in ids:
             sources = list(self._index.sources(chunk))
             length = sources[0][2] if sources else 0
-            wanted.append((chunk, [(path, offset) for path, offset, _ in sources], length))
-            size += length
-            if size >= READ_BYTES:
+            if lengths and size + length > READ_BYTES:
                 break
-        read = await self._turns.run(self._read_all, wanted, lambda want: want[2])
-        return [data for data, _ in read], {path for _, damaged in read for path in damaged}
+            places.append([(path, offset) for path, offset, _ in sources])
+            lengths.append(length)
+            size += length
+        chunks = LaidOut(lengths, shared.take)
+        wanted = [(chunk, at, view) for chunk, at, view in zip(ids, places, chunks, strict=False) if view is not None]
+        read = await self._turns.run(self._read_all, wanted, lambda want: len(want[2]))
+        chunks[:] = [data for data, _ in read]
+        return chunks, {path for _, damaged in read for path in damaged}
 
-    def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[bytes | None, list[str]]]:
+    def _read_all(self, wanted: Sequence[_Wanted]) -> list[tuple[memoryview | None, list[str]]]:
         with self._disk.fs.held():
             return [self._read(*want) for want in wanted]
 
-    def _read(self, chunk: bytes, places: Sequence[tuple[str, int]], length: int) -> tuple[bytes | None, list[str]]:
+    def _read(
+        self, chunk: bytes, places: Sequence[tuple[str, int]], into: memoryview
+    ) -> tuple[memoryview | None, list[str]]:
         """Return the chunk from the first place that has it, None from none; and the paths that did not."""
         damaged: list[str] = []
         for path, offset in places:
-            data = self._objects.read_source(path, offset, length)
-            if data is not None and chunk_id(self._key, data) == chunk:
-                return data, damaged
+            if self._objects.read_source_into(path, offset, into) and chunk_id(self._key, into) == chunk:
+                return into, damaged
             damaged.append(path)
         return None, damaged

@@ -27,6 +27,11 @@ class Rotten:
         data = self._file.read(length, offset)
         return bytes([data[0] ^ 1]) + data[1:] if data else data
 
+    def read_into(self, view: memoryview, offset: int) -> int:
+        size = self._file.read_into(view, offset)
+        view[0] ^= 1
+        return size
+
 
 class RottingDisk(Linux):
     """A disk that lost bits of the inodes that are named."""

@@ -74,7 +74,7 @@ class Shelf:
 
     async def has(self, chunks: list[bytes]) -> bool:
         ids = [chunk_id(self.replica.content_key, chunk) for chunk in chunks]
-        return (await self.reader.read(ids))[0] == chunks
+        return [bytes(data) for data in (await self.reader.read(ids))[0] if data is not None] == chunks
 
     def taken(self) -> int:
         """Return the bytes of all kept versions and objects."""

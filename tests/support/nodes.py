@@ -43,6 +43,7 @@ class Node:
         """`person`: what the node takes for the home folder of whoever runs it."""
         self.home = home
         self.prefix: list[str] = []  # of every command
+        self.bulk: list[str] = []  # what `up` is told of bulk channels
         self._environment = {**os.environ, "HOME": str(person)} if person is not None else None
         self.listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
         self.api = f"127.0.0.1:{free_port()}"
@@ -74,7 +75,9 @@ class Node:
 
     def up(self, *more: str) -> None:
         """Start the daemon and wait until it answers."""
-        self.run("up", "--listen", self.listen, "--api", self.api, "--no-mdns", "--name", self.home.name, *more)
+        self.run(
+            "up", "--listen", self.listen, "--api", self.api, "--no-mdns", "--name", self.home.name, *self.bulk, *more
+        )
 
     @property
     def pid(self) -> int:

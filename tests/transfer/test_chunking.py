@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyfastcdc import FastCDC
 
 from shoal.node.folder.linux import Linux
+from shoal.transfer import chunking
 from shoal.transfer.chunking import (
     AVERAGE_CHUNK,
     MAX_CHUNK,
@@ -186,6 +187,34 @@ def test_runs_of_zeros_are_cut_out_and_holes_are_cut_like_written_zeros(
 def test_zeros_anywhere_are_cut_by_the_rule(parts: list[tuple[int, int]]) -> None:
     data = b"".join(random.Random(n).randbytes(n) + bytes(blocks * ZERO_BLOCK // 2) for n, blocks in parts)
     assert unpacked(chunk_file(InMemory(data), KEY)) == expected_cuts(data)
+
+
+@pytest.mark.parametrize("middle", ["data", "zeros", "short zeros", "monotonous"])
+@pytest.mark.parametrize("shift", [0, 1, ZERO_BLOCK // 2, 100_003])
+def test_cutting_from_the_middle_as_well_cuts_as_cutting_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, middle: str, shift: int
+) -> None:
+    monkeypatch.setattr(chunking, "PARALLEL", MIB)
+    monkeypatch.setattr(chunking, "OVERLAP", 3 * MIB)
+    source = random.Random(shift)
+    between = {
+        "data": b"",
+        "zeros": bytes(6 * MIB),
+        "short zeros": bytes(ZERO_RUN - ZERO_BLOCK // 2),
+        "monotonous": b"x" * 6 * MIB,
+    }[middle]
+    data = source.randbytes(12 * MIB + shift) + between + source.randbytes(12 * MIB)
+    assert unpacked(chunk_file(InMemory(data), KEY)) == expected_cuts(data)
+
+
+@given(st.lists(st.tuples(st.integers(1, 900_000), st.integers(0, 20)), min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_zeros_anywhere_are_cut_by_the_rule_in_two_threads(parts: list[tuple[int, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunking, "PARALLEL", MIN_CHUNK)
+        patch.setattr(chunking, "OVERLAP", MIB)
+        data = b"".join(random.Random(n).randbytes(n) + bytes(blocks * ZERO_BLOCK // 2) for n, blocks in parts)
+        assert unpacked(chunk_file(InMemory(data), KEY)) == expected_cuts(data)
 
 
 def test_a_big_hole_is_passed_over_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import pytest
 import trio
 
 from shoal.transfer.messages import (
-    FRAME_TARGET,
     MAX_REQUESTS,
     Cancel,
     Chunks,
@@ -18,7 +17,7 @@ from shoal.transfer.messages import (
     encode,
 )
 from shoal.transfer.server import serve
-from shoal.transfer.stream import FrameStream
+from shoal.transfer.stream import FRAME_TARGET, FrameStream
 
 F = b"f" * 16
 Make = Callable[..., Any]

@@ -180,6 +180,6 @@ def test_whatever_happens_each_chunk_comes_or_is_named_as_stalled(seed: int, pee
     assert {chunk for _, chunk in scheduler.stalled()} == set(chunks) - came
     scheduler.forget(F, chunks)
     assert not scheduler.stalled()
-    assert scheduler._open_bytes == 0
+    assert scheduler.open_bytes == 0
     assert not scheduler._open
     assert all(not state.asked and state.flying == 0 for state in scheduler._holders.values())

@@ -43,3 +43,13 @@ def test_a_pause_does_not_shrink_the_window() -> None:
     assert window.size >= LEAST
     run_path(window, rate=100 * MIB, delay=0.1, seconds=20, start=now + 3000)
     assert window.size >= before // 2
+
+
+@pytest.mark.parametrize(("rate", "delay", "size"), [(500, 0.02, 20), (200, 0.02, 16), (80, 0.02, 8), (40, 0.04, 4)])
+def test_a_quick_path_gets_what_a_pipeline_holds_and_a_slow_one_does_not(rate: int, delay: float, size: int) -> None:
+    window = Window(16 * MIB)
+    now = 0.0
+    for _ in range(400):
+        now += 1 / rate
+        window.on_delivered(MIB, now - delay, now)
+    assert window.size == pytest.approx(size * MIB, rel=0.05)

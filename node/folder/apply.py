@@ -319,22 +319,24 @@ class Applier:
         if isinstance(content, FileContent | LinkContent):
             record = replace(record, signature=was._replace(mtime_ns=content.mtime_ns))
         self._changed_in(os.path.dirname(full))
-        signature = self._signature_at(path, record, steps)
+        signature = self._signature_at(path, record, steps, mode_set=True)
         if isinstance(content, FileContent) and was.mtime_ns != content.mtime_ns:
             # Whoever wrote to it right before it got this time left no other sign: have it read.
             signature = signature._replace(ctime_ns=0)
             steps.look.append(path)
-        if record.kind == "dir":
-            signature = self._disk.look(full) or signature  # its new mode is what was asked for
         self._index.put(replace(record, version=view.version.id, content=content, signature=signature))
         return True
 
-    def _signature_at(self, path: str, record: LocalNode, steps: Steps) -> Signature:
-        """Return the signature of what was just changed; one that has it read, where something else is by now."""
+    def _signature_at(self, path: str, record: LocalNode, steps: Steps, *, mode_set: bool = False) -> Signature:
+        """Return the signature of what was just changed; one that has it read, where something else is by now.
+        `mode_set`: its mode is what was asked for, whatever it is."""
         found = self._disk.look(os.path.join(self._root, path))
         if found is not None and is_same(found, record.signature):
-            # A folder's mode may be another by now: that is for the scanner to find.
-            return found._replace(mode=record.signature.mode) if record.kind == "dir" else found
+            if mode_set or found.mode == record.signature.mode:
+                return found
+            found = found._replace(mode=record.signature.mode)  # a person set another: that is for the scanner to find
+            steps.look.append(path)
+            return found
         steps.look.append(path)
         return record.signature._replace(ctime_ns=0)
 

@@ -317,6 +317,9 @@ class Recorder:
                 self._index.put(replace(note.node, parent=home))
             else:
                 self._index.put(replace(note.node, parent=home, version=done[note.change].version))
+                owner = note.node.copy_of or note.node.id
+                if self._index.copies(owner):  # one that is no other by now goes
+                    self._replica.stage_dirty(owner)
         self._index.add(added)
         if self._selection.choices:
             for record in added:

@@ -165,3 +165,15 @@ async def test_a_file_that_is_moved_over_its_copy_is_the_file_everywhere_and_no_
             assert names(device) == ["f"]
             assert (device.root / "f").read_text() == text
     assert listing(one.root) == listing(other.root)
+
+
+async def test_a_copy_that_its_file_was_made_the_same_as_is_gone_everywhere(pair: tuple[Device, Device]) -> None:
+    one, other = pair
+    async with running(*pair):
+        await conflict(*pair)
+        text = (one.root / copy_name(one)).read_text()
+        (one.root / "f").write_text(text)
+        await meet(*pair)
+        for device in (one, other):
+            assert names(device) == ["f"]
+            assert (device.root / "f").read_text() == text

@@ -48,9 +48,11 @@ class Texts:
         handlers: set[int] = set()
         for each in self._way_back(text):
             handlers |= self.handled.get(each, set())
-        if any(text in self._way_back(gone) for gone in self.with_folder):  # nobody may have heard of what came after
+        # Nobody may have heard of what came after it, and went with its folder, or was moved out of that before.
+        if any(text in self._way_back(gone) for gone in (*self.with_folder, *self.handled)):
             handlers |= self.movers
-        return all(handlers - {destroyer} for destroyer in self.destroyed.get(text, ()))
+        destroyers = self.destroyed.get(text, set())
+        return not destroyers or any(handlers - {destroyer} for destroyer in destroyers)
 
     def handle(self, text: bytes, device: int) -> None:
         """Take note that a file with this text was moved or touched on a device, where it is (again)."""

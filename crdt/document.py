@@ -134,9 +134,15 @@ class Document:
             self._keep(number, update)
         return updates
 
-    def apply(self, updates: Mapping[int, bytes]) -> list[tuple[NodeId, Fact]]:
-        """Merge updates; return the facts that became visible. Raises MalformedUpdate."""
+    def apply(self, updates: Mapping[int, bytes], client: int | None = None) -> list[tuple[NodeId, Fact]]:
+        """Merge updates; return the facts that became visible. `client`: who must have written all of them, in the
+        shape that we write: another's items would be taken for known when they come, and deletions take facts away.
+        Raises MalformedUpdate."""
         parsed = {number: plain_update.parse(update) for number, update in updates.items()}
+        if client is not None:
+            for sections in parsed.values():
+                if sections is None or any(section.client != client for section in sections):
+                    raise MalformedUpdate("not an update of its log's own client that only adds facts")
         for number, update in updates.items():  # a trial first: a bad one among many must change nothing
             if parsed[number] is None:
                 _check(update)

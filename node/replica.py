@@ -170,7 +170,7 @@ class Replica:
             self.grown()
         else:
             record(results)
-            self.staging.commit(sync=False)
+            self._write_staged()
         return results
 
     def commit_wanted(self, changes: Sequence[DocChange]) -> list[Committed]:
@@ -197,7 +197,7 @@ class Replica:
         for node in nodes:
             self.dirty.mark(node, 0)
         if nodes:
-            self.staging.commit(sync=False)
+            self._write_staged()
             self.changed()
 
     def stage_dirty(self, node: NodeId) -> None:
@@ -208,7 +208,7 @@ class Replica:
         """The engine has seen to these nodes. Not synced: at worst a restart looks at them once more."""
         for node in nodes:
             self.dirty.clean(node)
-        self.staging.commit(sync=False)
+        self._write_staged()
 
     # -- what a session with a peer asks ---------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Replica:
                         continue
                     log.check_place(entry, self.folder, head, self._is_member)
                     updates = log.open_body(entry, self.keys, self._earlier(entry.log))
-                    facts = self._document.apply(updates)
+                    facts = self._document.apply(updates, _client(entry.log))
                 except log.EntryRefused as error:
                     refusal = Refusal(str(error), misbehaved=error.blames_sender)
                     break
@@ -341,8 +341,7 @@ class Replica:
 
     def _take_incarnation(self, incarnation: bytes) -> None:
         self.log_id = LogId(self._key.id, incarnation)
-        client = int.from_bytes(blake3.blake3(b"shoal client" + self.log_id.key()).digest(6))
-        self._document = Document(client, self._shards)
+        self._document = Document(_client(self.log_id), self._shards)
 
     def _append(self, updates: dict[int, bytes]) -> None:
         head = self.frontier.get(self.log_id, LogHead())
@@ -427,7 +426,16 @@ class Replica:
         self._index.flush(asked_for_soon=not own)  # what others changed is planned next
         self.staging.commit()
 
-    def _roll_back(self) -> None:
+    def _write_staged(self) -> None:
+        """Write what is staged, without waiting for the disk. Raises StoreFull; all is as it was before then."""
+        try:
+            self.staging.commit(sync=False)
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def roll_back(self) -> None:
+        """Forget what is staged, and what memory says beyond the store."""
         self.staging.discard()
         self._index.forget()
         if self._shown is not None:
@@ -450,13 +458,18 @@ class _Atomic:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._replica._roll_back()
+            self._replica.roll_back()
             return
         try:
             self._replica._commit(own=self._own)
         except BaseException:
-            self._replica._roll_back()
+            self._replica.roll_back()
             raise
+
+
+def _client(log_id: LogId) -> int:
+    """Return the Yjs client id that is bound to a log."""
+    return int.from_bytes(blake3.blake3(b"shoal client" + log_id.key()).digest(6))
 
 
 def _resolved(parent: NodeId | int, before: Sequence[Committed]) -> NodeId:

@@ -99,6 +99,7 @@ class FolderEngine:
         self.index = LocalIndex(replica.staging, replica.folder)
         self.selection = Selection(replica.staging, replica.folder, replica)
         replica.rolled_back = self._rolled_back
+        self.index.on_failed = replica.roll_back
         self._pulse = Pulse()
         self._watch = watch
         self._find_rules = find_rules
@@ -281,6 +282,7 @@ class FolderEngine:
         give_back(self._disk, self.root, self.index)
         give_back_removed(self._disk, self.root, self.index)
         recognise_placed(self._disk, self.root, self.index)
+        self._placer.unsettled.clear()
         await self._tidy()
         await self._know_what_is_kept()
         self.looking.begin()

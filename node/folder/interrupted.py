@@ -18,7 +18,7 @@ from shoal.crdt.naming import conflict_name
 from shoal.node.folder.disk import Disk, is_same
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, VERSIONS, LocalIndex, LocalNode
-from shoal.node.folder.marker import PART, SWAP
+from shoal.node.folder.marker import PART, PLACING, SWAP
 
 
 def give_back(disk: Disk, root: str, index: LocalIndex) -> None:
@@ -70,9 +70,14 @@ def _is_hex(text: str) -> bool:
 def recognise_placed(disk: Disk, root: str, index: LocalIndex) -> None:
     """Record the files that have taken their names, whatever became of them since: what has the name is what a person
     made of them. The scan that follows reads them. Before temporaries are tidied away."""
+    sure = disk.look_quietly(os.path.join(root, PRIVATE, "tmp", PLACING)) is not None
     for record in index.intended():
         holder = index.holder(record.parent, record.name)
         is_placed = not any(is_same(disk.look_quietly(path), record.signature) for path in _temporaries(root, record))
+        if not sure:  # somebody cleared the temporaries away: only what is there says anything
+            above = index.path(record.parent)
+            there = disk.look_quietly(os.path.join(root, above, record.name)) if above is not None else None
+            is_placed = is_same(there, record.signature)
         if is_placed and index.path(record.parent) is not None and holder in (None, record.id):
             index.put(replace(record, signature=record.signature._replace(ctime_ns=0)))
         index.forget_intention(record.id)

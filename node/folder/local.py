@@ -72,6 +72,9 @@ class LocalIndex:
         self.fresh: deque[NodeId] = deque(maxlen=FRESH)  # whose content came to the disk, for who has the time to look
         self._copies: dict[NodeId, set[NodeId]] = {}  # few, and asked for at every change
         self.rules, self.folds = PLAIN, False
+        self.on_failed: Callable[[], None] = (
+            self.load
+        )  # called when a commit was not written: all that was staged is gone
         self.load()
 
     def load(self) -> None:
@@ -276,7 +279,7 @@ class LocalIndex:
         try:
             self._staging.commit(sync=sync)
         except BaseException:
-            self.load()
+            self.on_failed()
             raise
 
     def erase(self) -> None:

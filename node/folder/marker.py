@@ -10,6 +10,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.local import PRIVATE
 
 PART = ".part"  # temporaries, being filled
+PLACING = "placing.part"  # there while files take their names: the others of `.shoal/tmp` were not cleared away
 SWAP = ".swap"  # temporaries that are changing places with the file that they replace
 
 

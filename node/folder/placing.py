@@ -14,13 +14,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import trio
+
 from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.install import Installer, Target
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
-from shoal.node.folder.marker import PART
+from shoal.node.folder.marker import PART, PLACING
 from shoal.node.folder.objects import Objects
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.signature import Signature
@@ -66,6 +68,9 @@ class Placer:
         self._problems = problems
         self._turns = turns
         self.partial: set[str] = set()  # temporaries that hold part of their file
+        self.unsettled: set[NodeId] = (
+            set()
+        )  # of which it is written down that they take their names, and not what came of it
         self._filling: Counter[NodeId] = Counter()  # folders, and how many files take their names in them
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, PRIVATE, "tmp")
@@ -89,6 +94,10 @@ class Placer:
 
     async def place(self, views: Sequence[NodeView]) -> Outcome:
         """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception."""
+        open_ones = [view for view in views if view.id in self.unsettled]
+        if open_ones:  # where their temporaries are is what the next start goes by
+            outcome = await self.place([view for view in views if view.id not in self.unsettled])
+            return replace(outcome, failed=(*outcome.failed, *(view.id for view in open_ones)))
         wanted = sum(v.version.content.size for v in views if isinstance(v.version.content, FileContent))
         self.wanted_bytes += wanted
         left = wanted
@@ -227,7 +236,8 @@ class Placer:
         filled = Counter(above for target in targets for above in self._folders_above(target.view.parent))
         self._filling += filled
         try:
-            return await self._finish_targets(targets, look)
+            with trio.CancelScope(shield=True):  # short, and half done it is for the next start to mend
+                return await self._finish_targets(targets, look)
         finally:
             self._filling -= filled
 
@@ -255,7 +265,10 @@ class Placer:
         for target in targets:
             self._index.forget_intention(target.view.id)
         self._index.commit(sync=True)  # else an edit after a crash would not be known for one of what was placed
+        self.unsettled.difference_update(target.view.id for target in targets)
         lost = [target.temporary for target, result in zip(targets, results, strict=True) if _failed(result)]
+        if not self.unsettled:
+            lost.append(os.path.join(self._temporaries, PLACING))
         await self._turns.run(self._remove_all, lost)  # not before: where they are tells what became of them
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
@@ -263,11 +276,13 @@ class Placer:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
         ready = await self._turns.run(self._installer.finish, targets)
         try:
+            self._disk.fs.open(os.path.join(self._temporaries, PLACING), "write").close()
             await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
             for target, trouble in zip(targets, ready, strict=True):
                 made = self._disk.look_quietly(target.temporary) if trouble is None else None
                 if made is not None:
                     self._index.intend(_record(target.view, made))
+                    self.unsettled.add(target.view.id)
             self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         except OSError as error:
             return [error] * len(targets)

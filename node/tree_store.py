@@ -73,11 +73,14 @@ class StoredIndex:
         prefix = self._folder + b"n"
         records = self._unwritten
         self._staging.put_all("index", [(prefix + node, encode_record(record)) for node, record in records.items()])
-        self._cache.update(
-            records
-            if asked_for_soon or len(records) <= FEW
-            else {node: record for node, record in records.items() if record.kind == "dir"}
-        )
+        if asked_for_soon or len(records) <= FEW:
+            self._cache.update(records)
+        else:
+            for node, record in records.items():
+                if record.kind == "dir":
+                    self._cache[node] = record
+                else:
+                    self._cache.pop(node, None)  # what it held is no longer so
         while len(self._cache) > CACHED:
             self._cache.popitem(last=False)
         records.clear()

@@ -24,6 +24,8 @@ from shoal.node.cli.show import printable, show_event, show_folders, show_peers,
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
 from shoal.node.home import DEFAULT_API, Home, find_home
 
+BLOCKED_S = 10.0  # seconds for which a folder may wait for a person before `status --wait` says so
+
 app = typer.Typer(
     help="Keep folders the same on all of your devices, with no server.",
     no_args_is_help=True,
@@ -266,25 +268,32 @@ def status(
 
 def _wait_for_sync(timeout: float, *, quiet: bool) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
-    settled = 0
+    settled, going_on = 0, time.monotonic()
     while True:
         found: dict[str, Any] = api().get("/api/status")
         settled = settled + 1 if found["in_sync"] else 0
         if settled >= 2:
             return found
+        blocked = _blocked(found["folders"])
+        if not blocked:
+            going_on = time.monotonic()
         if time.monotonic() > deadline:
-            held = [
-                f"{f['name']}: {f['held_deletions']} deletions are held"
-                for f in found["folders"]
-                if f["held_deletions"]
-            ]
-            why = "; ".join(held) + ": shoal folder confirm-deletes NAME" if held else "see: shoal status"
-            raise UserError("timeout", f"not in sync after {timeout:g} s", why, EXIT_TIMEOUT)
+            raise UserError("timeout", f"not in sync after {timeout:g} s", blocked or "see: shoal status", EXIT_TIMEOUT)
+        if time.monotonic() > going_on + BLOCKED_S:
+            raise UserError("blocked", "it will not be in sync before somebody does something", blocked)
         if not quiet and sys.stderr.isatty():
             here = sum(f["needed_bytes"] for f in found["folders"])
             there = sum(f["needed_bytes"] for d in found["devices"] for f in d["folders"])
             print(f"\r\x1b[Kto come: {size(here)}, to go: {size(there)}", end="", file=sys.stderr, flush=True)
         time.sleep(0.1)
+
+
+def _blocked(folders: list[dict[str, Any]]) -> str:
+    """Return what folders wait for that only a person can give, "" where none does."""
+    held = [f"{f['name']}: {f['held_deletions']} deletions are held" for f in folders if f["held_deletions"]]
+    if held:
+        return "; ".join(held) + ": shoal folder confirm-deletes NAME"
+    return "; ".join(f"{f['name']}: {f['reason']}" for f in folders if f["status"] == "stopped")
 
 
 @app.command()

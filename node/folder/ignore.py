@@ -70,7 +70,7 @@ class IgnoreRules:
                 pathspec.GitIgnoreSpec.from_lines([line])
                 # In git, what ends so matches what is in a folder and not the folder; in pathspec, both.
                 sound.append(_INSIDE.sub(r"/*\1", line))
-            except ValueError:
+            except (ValueError, re.error):  # which pathspec lets through
                 self.faults[path] = f"line {number} is no rule: {line!r}; the others count"
         return sound
 

@@ -86,11 +86,12 @@ def test_a_devices_own_rules_come_last_and_may_take_back_the_synced_ones(tmp_pat
     assert not rules.refresh()
 
 
-def test_a_line_that_is_no_rule_is_told_and_the_others_count(tmp_path: Path) -> None:
-    (tmp_path / ".shoalignore").write_text("*.log\n!\n*.tmp\n")
+@pytest.mark.parametrize("line", ["!", "[z-a]", "foo\\"])
+def test_a_line_that_is_no_rule_is_told_and_the_others_count(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".shoalignore").write_text(f"*.log\n{line}\n*.tmp\n")
     rules = IgnoreRules(Disk(Linux()), str(tmp_path))
     assert rules.ignores("x.tmp", is_dir=False)
-    assert rules.faults == {".shoalignore": "line 2 is no rule: '!'; the others count"}
+    assert rules.faults == {".shoalignore": f"line 2 is no rule: {line!r}; the others count"}
     (tmp_path / ".shoalignore").write_text("*.log\n")
     assert rules.refresh()
     assert rules.faults == {}

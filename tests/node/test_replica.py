@@ -194,3 +194,11 @@ def test_a_store_of_an_older_version_goes_on() -> None:
     exchange(restored, peer)
     exchange(again, peer, restored)
     assert names(again) == names(peer) == names(restored) == {"f": "3", "g": "4", "h": "5"}
+
+
+def test_a_large_commit_of_ones_own_is_seen_at_once_by_who_knew_what_was_before() -> None:
+    one = replica(1, MemoryStore())
+    made = one.commit([Create(ROOT, str(number), "file", link(str(number))) for number in range(300)])
+    assert all(one.view(each.node) is not None for each in made)  # they are in memory now
+    one.commit([Delete(each.node, each.version) for each in made])
+    assert [one.view(each.node) for each in made] == [None] * 300

@@ -25,7 +25,7 @@ async def test_what_is_confirmed_to_be_deleted_is_gone_on_the_device_that_delete
     (one.root / "after").write_text("written since")
     async with running(one, other):
         with trio.fail_after(20):
-            while not one.engine.confirm_deletes():
+            while not one.engine.confirm_deletes():  # noqa: ASYNC110 - nothing tells that they are held
                 await trio.sleep(0.1)
         await trio.sleep(1)
         await settle(one, other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from shoal.crdt.facts import MAX_REPLACES
 from shoal.crdt.ids import derived_node_id
 from shoal.crdt.model import (
     MAX_LAMPORT,
@@ -158,11 +159,13 @@ class Author:
 
     def _version(self, replaces: tuple[FactId, ...], content: Content | None) -> Version:
         fact = FactId(self._entropy(12))
-        return Version(fact, replaces, self._lamport.tick(), self._device, self._now_ms(), content)
+        seen = replaces[:MAX_REPLACES]  # one that names more nobody reads: what is left over stays
+        return Version(fact, seen, self._lamport.tick(), self._device, self._now_ms(), content)
 
     def _location(self, replaces: tuple[FactId, ...], parent: NodeId, name: str, kind: Kind) -> Location:
         fact = FactId(self._entropy(12))
-        return Location(fact, replaces, self._lamport.tick(), self._device, self._now_ms(), parent, name, kind)
+        seen = replaces[:MAX_REPLACES]
+        return Location(fact, seen, self._lamport.tick(), self._device, self._now_ms(), parent, name, kind)
 
 
 def _heads(locations: tuple[Location, ...]) -> tuple[FactId, ...]:

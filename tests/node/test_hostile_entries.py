@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pycrdt import Doc, Map
 
-from shoal.crdt import plain_update
+from shoal.crdt import authoring, facts, plain_update
 from shoal.crdt.document import shard_of
 from shoal.crdt.frontier import missing
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import ROOT, FolderId, LinkContent
 from shoal.crdt.plain_update import Section
-from shoal.node.changes import Create
+from shoal.node.changes import Create, Edit, Move
 from shoal.node.replica import Replica, _client
 from shoal.node.store import MemoryStore
 
@@ -61,6 +61,25 @@ def test_items_in_another_logs_name_are_refused_and_hide_nothing_that_it_says(
     assert names(reader) == {"new"}
 
 
+def test_an_edit_of_a_file_with_more_heads_than_a_fact_can_name_is_read_by_all(
+    members: tuple[Replica, Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, reader, liar = members
+    for module in (authoring, facts):
+        monkeypatch.setattr(module, "MAX_REPLACES", 5)
+    (made,) = victim.commit([Create(ROOT, "f", "file", LinkContent("x"))])
+    assert send(victim, liar) == []
+    liar.commit([Edit(made.node, LinkContent("x"), None) for _ in range(20)])
+    for one in (victim, reader):
+        assert send(liar, one) == []
+    assert send(victim, reader) == []
+    victim.commit([Edit(made.node, LinkContent("edited"), made.version)])
+    victim.commit([Move(made.node, ROOT, "g")])
+    assert send(victim, reader) == []
+    assert names(reader) == names(victim)
+    assert {view.version.content for view in reader.children(ROOT)} == {LinkContent("x"), LinkContent("edited")}
+
+
 def test_an_update_that_takes_facts_away_is_refused(members: tuple[Replica, Replica, Replica]) -> None:
     victim, reader, liar = members
     (made,) = victim.commit([Create(ROOT, "f", "file", LinkContent("x"))])
@@ -68,13 +87,13 @@ def test_an_update_that_takes_facts_away_is_refused(members: tuple[Replica, Repl
         assert send(victim, one) == []
     shard = shard_of(made.node)
     document: Doc[Any] = Doc(client_id=_client(liar.log_id))
-    facts: Map[Any] = document.get("facts", type=Map)
+    items: Map[Any] = document.get("facts", type=Map)
     for update in liar._shards.updates(shard):
         document.apply_update(update)
     before = document.get_state()
     with document.transaction():
-        for key in list(facts.keys()):
-            del facts[key]
+        for key in list(items.keys()):
+            del items[key]
     append(liar, {shard: document.get_update(before)})
     assert send(liar, reader) != []
     assert len(reader.facts_of(made.node)) == 2

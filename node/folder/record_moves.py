@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from shoal.crdt.model import NodeId
+from shoal.crdt.naming import conflict_name
 from shoal.node.changes import Committed, Move
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.exchange import tell_exchange, tell_moved_over
@@ -147,12 +148,20 @@ class MoveRecorder:
                 continue
             view = self._replica.view(record.id)
             stands = view is not None and (view.parent, view.name) == (parent, seen.name)
-            # One that was to be parked when this device died was moved by nobody.
+            # One that was to be parked, or to be shown beside its twin, when this device died was moved by nobody.
+            nobody = record.parent == PARKED or self._is_twins_name(record.id, parent, seen.name)
             name = self._replica.own_name(seen.name, record.id)
-            changes = [] if stands or record.parent == PARKED else [Move(record.id, parent, name)]
+            changes = [] if stands or nobody else [Move(record.id, parent, name)]
+            if nobody:
+                self._replica.stage_dirty(record.id)
             wanted = self._selection.wants(record.id)
             self._replica.commit(changes, partial(self._record_move, record, parent, seen, findings, wanted))
         return homeless
+
+    def _is_twins_name(self, node: NodeId, parent: NodeId, name: str) -> bool:
+        """Return whether a name is the one that Shoal shows a node by where its own is taken."""
+        known = self._replica.tree.index.get(node)
+        return known is not None and known.parent == parent and name == conflict_name(known.name, node.hex()[:12])
 
     def _record_move(
         self,

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[2]
 CI_SEEDS = [(0, 250), (250, 250)]  # first and count, a process each
 # Those that found a fault once.
 FOUND = [686, 689, 699, 1015, 1106, 1132, 1407, 1452, 1489, 1501, 1771, 1794, 1882, 2035, 2081, 2137, 2209, 4149, 4209]
-FOUND += [4601, 4941, 4978, 5136]
+FOUND += [4601, 4941, 4978, 5136, 9305]
 ODD_SEEDS = [(0, 36), (36, 36)]  # all with disks that do not hold all names
 CHEAP = ["replace-without-looking", "order-by-mtime", "delete-beats-edit"]  # rules whose breaking shows at once
 ODD = ["take-all-disks-for-ordinary", "forget-twins"]  # with disks that do not hold all names

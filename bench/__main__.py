@@ -1,4 +1,5 @@
-"""`python -m bench [--runs N] [--only shoal|syncthing] [--scale S] [--base DIR]`, or one of Shoal alone:
+"""`python -m bench [--runs N] [--only shoal|syncthing] [--groups big small ...] [--scale S] [--base DIR]`; what one-way
+tools need that encrypt nothing, `python -m bench floors`; or one of Shoal alone:
 
 python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
@@ -19,21 +20,22 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import link, scale, twins, versions
+from bench import floors, link, scale, twins, versions
 from bench.shoal_pair import ShoalPair
 from bench.syncthing_pair import SyncthingPair
-from bench.workloads import GIB, Pair, Scale, run_all
+from bench.workloads import GIB, GROUPS, Pair, Scale, run_all
 
 PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": SyncthingPair}
 
 
 def main() -> int:
     """Run, print rows, and the medians."""
-    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"]):
+    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=sorted(PAIRS))
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS[:-1], help="of workloads")
     parser.add_argument("--scale", type=float, default=1.0, help="of sizes and counts; 1 is what is published")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
     options = parser.parse_args()
@@ -41,7 +43,13 @@ def main() -> int:
     if "syncthing" in names and shutil.which("syncthing") is None:
         print("syncthing is not installed (apt-get install syncthing): Shoal alone is measured", file=sys.stderr)
         names.remove("syncthing")
-    sizes = Scale(int(GIB * options.scale), int(10_000 * options.scale), max(3, int(20 * options.scale)))
+    sizes = Scale(
+        int(GIB * options.scale),
+        int(10_000 * options.scale),
+        int(100_000 * options.scale),
+        max(3, int(200 * options.scale)),
+        groups=tuple(options.groups),
+    )
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
     rows = []
     try:
@@ -72,6 +80,8 @@ def _alone(what: str, arguments: list[str]) -> int:
             scale.run(base, options.files, alone=options.alone)
         elif what == "link":
             link.run(options.ms, options.mbit, options.mib)
+        elif what == "floors":
+            floors.run(base, options.mib << 20, options.files)
         elif what == "twins":
             twins.run(base, options.files[-1])
         else:
@@ -99,7 +109,7 @@ def _run(name: str, base: Path, scale: Scale, run: int) -> list[dict[str, object
 def _medians(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     by: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in rows:
-        for figure in ("seconds", "cpu", "received_mib", "rss_mib"):
+        for figure in ("seconds", "p99", "cpu", "received_mib", "rss_mib"):
             if isinstance(value := row.get(figure), int | float):
                 by[str(row["workload"]), figure, str(row["tool"])].append(float(value))
     found: list[dict[str, object]] = []

@@ -64,10 +64,10 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll every 10 ms. Raises TimeoutError that names `what`."""
+def wait_until(condition: Callable[[], bool], seconds: float, what: str, often: float = 0.01) -> None:
+    """Poll every `often` seconds. Raises TimeoutError that names `what`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds} s")
-        time.sleep(0.01)
+        time.sleep(often)

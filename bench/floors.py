@@ -7,6 +7,7 @@ cp      `cp -r`, with no network at all, and the same with a `sync` of the file 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -66,7 +67,8 @@ def _cp_and_sync(source: Path, target: Path) -> None:
 def _rsync_daemon(base: Path) -> tuple[Daemon, str]:
     port = free_port()
     config = base / "rsyncd.conf"
-    config.write_text(f"use chroot = no\nlog file = {base}/rsync.log\n[bench]\npath = {base}\nread only = no\n")
+    whose = f"uid = {os.getuid()}\ngid = {os.getgid()}"  # else it reads as nobody
+    config.write_text(f"use chroot = no\n{whose}\n[bench]\npath = {base}\nread only = no\n")
     command = ["rsync", "--daemon", "--no-detach", f"--config={config}", f"--port={port}", "--address=127.0.0.1"]
     address = f"rsync://127.0.0.1:{port}/bench"
     daemon = Daemon(command, base / "rsyncd.log")

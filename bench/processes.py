@@ -20,7 +20,12 @@ class Daemon:
     def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                command, stdout=out, stderr=out, start_new_session=True, env={**os.environ, **(environment or {})}
+                command,
+                stdin=subprocess.DEVNULL,  # rsync takes a socket for inetd's
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
 
     def cpu_seconds(self) -> float:

@@ -149,13 +149,21 @@ class Disk:
     def write_piece(self, path: str, offset: int, data: bytes | memoryview, *, fresh: bool = False) -> None:
         """Write into a temporary, made if it is not there; `fresh`: nothing was written there yet, and where the data
         have whole blocks of zeros, a hole is left."""
+        self.write_pieces(path, [(offset, data)], fresh=fresh)
+
+    def write_pieces(
+        self, path: str, pieces: Iterable[tuple[int, bytes | memoryview]], *, fresh: bool, passing: bool = False
+    ) -> None:
+        """Write several, (offset, data) each. `passing`: the file is so large that it is not to push all else out of
+        memory."""
         file = self.fs.open(path, "write")
         try:
-            view = memoryview(data)
-            for start, end in _stretches(view, offset) if fresh else [(0, len(view))]:
-                at = start
-                while at < end:
-                    at += file.write(view[at:end], offset + at)
+            for offset, data in pieces:
+                view = memoryview(data)
+                for start, end in _stretches(view, offset) if fresh else [(0, len(view))]:
+                    at = start
+                    while at < end:
+                        at += file.write(view[at:end], offset + at, passing=passing)
         finally:
             file.close()
 

@@ -40,8 +40,8 @@ class OpenFile(Protocol):
         """Return where the next byte is that is in no hole, from `offset` on; the file's size when there is none."""
         ...
 
-    def write(self, data: bytes | memoryview, offset: int) -> int:
-        """Write; return how many bytes were."""
+    def write(self, data: bytes | memoryview, offset: int, *, passing: bool = False) -> int:
+        """Write; return how many bytes were. `passing`: it need not stay in memory when it is on the disk."""
         ...
 
     def truncate(self, size: int) -> None:

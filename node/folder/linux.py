@@ -27,6 +27,7 @@ RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 SYNC_FILE_RANGE_WRITE = 2
+RWF_DONTCACHE = 0x80
 WRITE_BACK = 256 * 1024
 FLAGS = {
     "read": os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
@@ -41,6 +42,7 @@ RESOLVE_NO_SYMLINKS = 0x04
 HELD = 64  # descriptors at most
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_passes = True  # until the kernel says that it does not know RWF_DONTCACHE
 
 
 class _OpenHow(ctypes.Structure):
@@ -79,7 +81,9 @@ class LinuxFile:
             # ENXIO: none. Where the call is unknown, all is data.
             return os.fstat(self.fd).st_size if error.errno == errno.ENXIO else offset
 
-    def write(self, data: bytes | memoryview, offset: int) -> int:
+    def write(self, data: bytes | memoryview, offset: int, *, passing: bool = False) -> int:
+        if passing and (passed := _write_passing(self.fd, data, offset)):
+            return passed
         written = os.pwrite(self.fd, data, offset)
         if written >= WRITE_BACK:
             # It goes to the disk now, not all at once when it is synced; only that says whether it got there.
@@ -278,6 +282,21 @@ class Linux:
 
     def real_path(self, path: str) -> str:
         return os.path.realpath(path)
+
+
+def _write_passing(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """Write to the disk by way of memory that is free again then; return 0 where that cannot be (kernels before 6.14,
+    some file systems). It goes to the disk at once."""
+    global _passes
+    if not _passes:
+        return 0
+    try:
+        return os.pwritev(fd, [data], offset, RWF_DONTCACHE)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        _passes = False
+        return 0
 
 
 def _at(folder: int | None) -> int:

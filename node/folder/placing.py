@@ -11,8 +11,11 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 import trio
 
@@ -30,9 +33,12 @@ from shoal.node.replica import Replica
 from shoal.transfer.chunking import chunk_id, zero_chunks
 
 Landed = list[tuple[bytes, bytes | memoryview]]
+Piece = tuple[str, int, bytes | memoryview]
+"""The temporary that data go to, and where in it."""
 Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]]], Awaitable[list[bytes]]]
 
 RESERVE = 64 * 1024 * 1024  # bytes that stay free, or a hundredth of a small disk
+LARGE = 64 * 1024 * 1024  # bytes from which on a file that comes does not stay in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,7 @@ class Placer:
     ) -> set[NodeId]:
         """Fill the temporaries; return the nodes whose content no holder has."""
         fresh: set[str] = set()  # temporaries that nothing was written to before
+        large: set[str] = set()
         key = self._replica.content_key
         pieces: dict[bytes, list[tuple[str, int]]] = {}
         lengths: dict[bytes, int] = {}
@@ -149,6 +156,8 @@ class Placer:
             if not isinstance(content, FileContent):
                 continue
             temporary = self.temporary(view)
+            if content.size >= LARGE:
+                large.add(temporary)
             have: set[int] = set()
             if temporary in self.partial:
                 self.partial.discard(temporary)
@@ -165,15 +174,16 @@ class Placer:
                     users.setdefault(chunk, []).append(view.id)
                 at += length
         await self._turns.run(self._remove_all, list(fresh))
+        write = partial(self._write_all, fresh, large)
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
-            copied = await self._turns.apart(self._copy_local, sources, pieces, lengths, fresh)
+            copied = await self._turns.apart(self._copy_local, sources, pieces, lengths, write)
             for found_here in copied:
                 landed(lengths[found_here] * len(pieces.pop(found_here)))
 
         async def sink(chunks: Landed) -> None:
-            work = [(path, at, data, path in fresh) for chunk, data in chunks for path, at in pieces[chunk]]
-            await self._turns.run(self._write_all, work, lambda piece: len(piece[2]))
+            work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
+            await self._turns.run(write, work, lambda piece: len(piece[2]))
             for chunk, data in chunks:
                 landed(len(data) * len(pieces[chunk]))
 
@@ -196,7 +206,7 @@ class Placer:
         sources: dict[bytes, list[tuple[str, int]]],
         pieces: dict[bytes, list[tuple[str, int]]],
         lengths: dict[bytes, int],
-        fresh: set[str],
+        write: Callable[[Sequence[Piece]], object],
     ) -> list[bytes]:
         """Copy chunks that are on this disk, each verified as it is read; return those found."""
         key = self._replica.content_key
@@ -205,8 +215,7 @@ class Placer:
             for path, offset in places:
                 data = self._objects.read_source(path, offset, lengths[chunk])
                 if data is not None and chunk_id(key, data) == chunk:
-                    for target, at in pieces[chunk]:
-                        self._disk.write_piece(target, at, data, fresh=target in fresh)
+                    write([(target, at, data) for target, at in pieces[chunk]])
                     copied.append(chunk)
                     break
         return copied
@@ -291,10 +300,11 @@ class Placer:
         await self._turns.apart(self._disk.sync_directories, touched)
         return results
 
-    def _write_all(self, work: Sequence[tuple[str, int, bytes | memoryview, bool]]) -> list[None]:
+    def _write_all(self, fresh: Container[str], large: Container[str], work: Sequence[Piece]) -> list[None]:
         with self._disk.fs.held():
-            for path, at, data, fresh in work:
-                self._disk.write_piece(path, at, data, fresh=fresh)
+            for path, pieces in groupby(work, itemgetter(0)):
+                parts = [(at, data) for _, at, data in pieces]
+                self._disk.write_pieces(path, parts, fresh=path in fresh, passing=path in large)
         return []
 
     def _remove_all(self, paths: Sequence[str]) -> list[None]:

@@ -447,7 +447,7 @@ class SimFile:
             offset = end
         return len(data)
 
-    def write(self, data: bytes | memoryview, offset: int) -> int:
+    def write(self, data: bytes | memoryview, offset: int, *, passing: bool = False) -> int:
         self._fs._write(self._inode, bytes(data), offset, self._path)
         return len(data)
 

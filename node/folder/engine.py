@@ -111,7 +111,7 @@ class FolderEngine:
         at = self._disk, self.root, self.index, replica
         self._placer = Placer(*ways, fetch, self._problems)
         self._reader = ChunkReader(*ways)
-        self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time)
+        self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time, self.is_idle)
         self._scanner = Scanner(*ways, self._rules, self._problems, busy, self.selection)
         recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time), self.selection)
         self.one_way = OneWay(*at, self.selection)

@@ -36,6 +36,7 @@ from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 
 REST = 5.0  # seconds in which more that is replaced is waited for, before it is packed
+PATIENCE = 300.0  # seconds for which packing gives way to what a person waits for
 HOUR = 3600.0  # between two looks at what is past its time
 SHARE = 10  # kept versions take a tenth of the disk at most, unless told otherwise
 
@@ -55,7 +56,9 @@ class Keeper:
         problems: Problems,
         now_ms: Callable[[], int],
         monotonic: Callable[[], float],
+        is_quiet: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_quiet`: whether the folder has nothing to do that a person waits for."""
         self._disk = disk
         self._turns = turns
         self._root = root
@@ -65,7 +68,10 @@ class Keeper:
         self._replica = replica
         self._folder = replica.folder
         self._objects = Objects(disk, root)
-        self._packer = Packer(disk, turns, root, index, self._objects, replica.content_key, problems)
+        self._packer = Packer(disk, turns, root, index, self._objects, replica.content_key, problems, self._yield)
+        self._is_quiet = is_quiet
+        self._hurried = 0  # those that wait for what the packer has
+        self._patient_until = 0.0
         self._problems = problems
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -118,8 +124,12 @@ class Keeper:
     async def gather(self, name: str, chunks: bytes, read: Read, fetch: Fetch) -> list[bytes]:
         """Have all of these chunks, packed references, on this disk, kept under `name`; return those that nobody has.
         `read`: returns chunks from this disk, verified. None of them goes until who waits is next. Raises OSError."""
-        async with self._alone:
-            return await self._gather(name, chunks, read, fetch)
+        self._hurried += 1
+        try:
+            async with self._alone:
+                return await self._gather(name, chunks, read, fetch)
+        finally:
+            self._hurried -= 1
 
     async def _gather(self, name: str, chunks: bytes, read: Read, fetch: Fetch) -> list[bytes]:
         lacking: list[tuple[bytes, int]] = []
@@ -268,7 +278,12 @@ class Keeper:
                 objects[f"{OBJECTS}{part}/{name}"] = found.size
         return versions, objects
 
+    async def _yield(self) -> None:
+        while not (self._is_quiet() or self._hurried) and self._monotonic() < self._patient_until:  # noqa: ASYNC110
+            await trio.sleep(0.5)
+
     async def _pack_all(self) -> None:
+        self._patient_until = self._monotonic() + PATIENCE
         while self._unpacked:
             name, counted = next(iter(self._unpacked.items()))
             del self._unpacked[name]

@@ -6,7 +6,8 @@ in the store before its file says so, so after a crash the store knows too much,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from os.path import join
 
 import trio
@@ -20,8 +21,25 @@ from shoal.node.folder.objects import Objects
 from shoal.node.folder.problems import Problems
 from shoal.transfer.chunking import chunk_id
 
+AT_ONCE = 8  # chunks, before it is looked whether there is something more urgent
+
 Place = tuple[bytes, int, int]
 """A chunk's id, its offset in a file, its length."""
+
+
+@dataclass(slots=True, eq=False)
+class _Making:
+    """A kept file on its way to objects. `known`: objects that should be there; `bases`: those that others copy from;
+    `made`: those that were written, and what each copies from; `size`: bytes that this took."""
+
+    name: str
+    known: Collection[bytes]
+    bases: Collection[bytes]
+    near: Neighbourhood
+    as_kept: bool
+    sizes: dict[bytes, int] = field(default_factory=dict)
+    made: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
+    size: int = 0
 
 
 class Packer:
@@ -36,7 +54,10 @@ class Packer:
         objects: Objects,
         key: bytes,
         problems: Problems,
+        until_quiet: Callable[[], Awaitable[None]],
     ) -> None:
+        """`until_quiet`: waits while there is something more urgent to do."""
+        self._until_quiet = until_quiet
         self._disk = disk
         self._turns = turns
         self._root = root
@@ -64,46 +85,38 @@ class Packer:
             if count % 500 == 0:
                 await trio.lowlevel.checkpoint()
         near = [place for place in _places(former) if place[0] not in wanted]
-        made = await self._turns.apart(self._make, name, list(_places(chunks)), known, bases, near, as_kept)
-        if made is None:
-            return None
-        size, bases_of = made
-        for chunk, found in bases_of.items():
+        making = _Making(name, known, bases, Neighbourhood(near, self._load), as_kept)
+        places = list(_places(chunks))
+        for at in range(0, len(places), AT_ONCE):
+            await self._until_quiet()
+            if not await self._turns.apart(self._make, making, places[at : at + AT_ONCE]):
+                return None
+        await self._turns.apart(self._objects.sync)
+        for chunk, found in making.made.items():
             self._places.set_bases(chunk, found)
-        return size
+        return making.size
 
-    def _make(
-        self,
-        name: str,
-        places: Sequence[Place],
-        known: Collection[bytes],
-        bases: Collection[bytes],
-        former: Sequence[Place],
-        as_kept: bool,
-    ) -> tuple[int, dict[bytes, frozenset[bytes]]] | None:
-        """Return how many bytes it took, and what each object that was written copies from. `known`: objects that
-        should be there; `bases`: those that others copy from."""
-        neighbourhood = Neighbourhood(former, self._load)
-        sizes: dict[bytes, int] = {}
-        made: dict[bytes, frozenset[bytes]] = {}
-        size = 0
+    def _make(self, making: _Making, places: Sequence[Place]) -> bool:
+        """Write the objects that lack; return False, and nothing is left of all that were made, where the file does
+        not hold a chunk."""
+        made = making.made
         for chunk, offset, length in places:
-            lacks = chunk not in made and (chunk not in known or self._objects.sound_size(chunk, sizes) != length)
-            if not lacks and as_kept:
+            known = chunk in making.known
+            lacks = chunk not in made and (not known or self._objects.sound_size(chunk, making.sizes) != length)
+            if not lacks and making.as_kept:
                 continue
-            data = self._disk.read_piece(join(self._root, VERSIONS, name), offset, length)
+            data = self._disk.read_piece(join(self._root, VERSIONS, making.name), offset, length)
             if data is None or chunk_id(self._key, data) != chunk:
                 for orphan in made:
-                    if orphan not in known:
+                    if orphan not in making.known:
                         self._objects.remove(orphan)
-                return None
+                return False
             if lacks:
                 # What others copy from copies from nothing: else it might copy from them.
-                delta = neighbourhood.delta(data, offset) if chunk not in bases else None
+                delta = making.near.delta(data, offset) if chunk not in making.bases else None
                 made[chunk] = delta.bases if delta is not None else frozenset()
-                size += self._objects.write(chunk, data, delta, safely=chunk in known)
-        self._objects.sync()
-        return size, made
+                making.size += self._objects.write(chunk, data, delta, safely=known)
+        return True
 
     def _load(self, chunk: bytes, length: int) -> tuple[int, bytes] | None:
         try:

@@ -64,9 +64,9 @@ class Mortal:
             return found
 
         @functools.wraps(found)
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
             self._fate.step(name)
-            return found(*arguments)
+            return found(*arguments, **named)
 
         return counted
 

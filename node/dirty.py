@@ -5,7 +5,8 @@ Keys after the folder's 16 bytes, in column `index`: `d` + node -> bytes that it
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from shoal.crdt.model import FolderId, NodeId
 from shoal.node.store import Staging
@@ -25,6 +26,7 @@ class DirtyNodes:
         self.count = 0
         self.bytes = 0
         self._few: set[NodeId] | None = set()  # all of them, None while they are many
+        self._since: set[NodeId] | None = None
         self.load()
 
     def load(self) -> None:
@@ -39,6 +41,8 @@ class DirtyNodes:
     def mark(self, node: NodeId, size: int) -> None:
         """Stage a mark. `size`: bytes of the node's content, 0 where it has none."""
         self._forget(node)
+        if self._since is not None:
+            self._since.add(node)
         self.count += 1
         self.bytes += size
         self._remember(node)
@@ -48,6 +52,15 @@ class DirtyNodes:
         """Stage the removal of a mark."""
         if self._forget(node):
             self._staging.delete("index", self._prefix + node)
+
+    @contextmanager
+    def marked_meanwhile(self) -> Iterator[set[NodeId]]:
+        """Give a set that gathers what is marked, also anew, while the block runs."""
+        since = self._since = set()
+        try:
+            yield since
+        finally:
+            self._since = None
 
     def is_marked(self, node: NodeId) -> bool:
         """Return whether the node is marked."""

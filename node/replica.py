@@ -32,6 +32,7 @@ from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging, Store
 from shoal.node.tree_store import StoredIndex
 
+VIEWS = 5000  # kept, as each is asked for several times while its file is planned and placed
 READ_LIMIT = 2 * 1024 * 1024  # bytes of entries read at once for a peer
 
 
@@ -75,6 +76,8 @@ class Replica:
         self.conflicted: set[NodeId] = set()  # nodes with heads that differ
         self._lamport = Lamport()
         self._author = Author(key.id, self._lamport, entropy, now_ms)
+        self.generation = 0  # it grows with each change of the tree
+        self._views: dict[NodeId, NodeView | None] = {}  # as they are until the tree changes
         self._shown: ShownNames | None = None  # there where the disk cannot hold all names
         self._load()
 
@@ -92,7 +95,14 @@ class Replica:
 
     def view(self, node: NodeId) -> NodeView | None:
         """Return the node as all replicas show it, by the name that this device's disk can hold; or None."""
-        return self._named(self.tree.view(node))
+        try:
+            return self._views[node]
+        except KeyError:
+            view = self._named(self.tree.view(node))
+        if len(self._views) >= VIEWS:
+            self._views.clear()
+        self._views[node] = view
+        return view
 
     def children(self, parent: NodeId) -> list[NodeView]:
         """Return the live children, conflict copies included."""
@@ -360,6 +370,8 @@ class Replica:
         """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
         self._lamport.observe(max((fact.lamport for _, fact in facts), default=0))
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
+        self._views.clear()
+        self.generation += 1
         born, changed = self.tree.take(facts)
         for node, version in born.items():
             if known.get(node) != version:
@@ -377,6 +389,7 @@ class Replica:
         shown = ShownNames(self.staging, self.folder, self._index)
         shown.hold(rules)
         self._shown = None if rules.plain else shown
+        self._views.clear()
         self.staging.commit()
 
     def own_name(self, shown: str, node: NodeId | None) -> str:
@@ -438,6 +451,8 @@ class Replica:
         """Forget what is staged, and what memory says beyond the store."""
         self.staging.discard()
         self._index.forget()
+        self._views.clear()
+        self.generation += 1
         if self._shown is not None:
             self._shown.forget()
         self._document.forget()

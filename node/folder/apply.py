@@ -41,6 +41,7 @@ from shoal.node.folder.selection import SelectedDocument
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
 
+REMOVALS_AT_ONCE = 400
 STEPS_AT_ONCE = 100  # between two looks at whether anything else is to be done
 
 
@@ -84,27 +85,39 @@ class Applier:
         self._placer = placer
         self._rules = rules
         self._problems = problems
+        self._asked: frozenset[NodeId] = frozenset()  # of which is known whether they stay, as of that generation
+        self._kept = 0
         self._unsynced: dict[str, None] = {}  # folders to sync before the store may hear of what changed in them
 
     async def apply(self, nodes: Iterable[NodeId], busy: set[NodeId]) -> Steps:
         """Do for `nodes` what can be done at once; `busy` ones are being placed and are left alone."""
-        asked = [node for node in nodes if node not in busy]
+        with self._replica.dirty.marked_meanwhile() as marked:  # of those is not known here what is to be done
+            steps = await self._apply([node for node in nodes if node not in busy], busy)
+        if marked:
+            steps.done = [node for node in steps.done if node not in marked]
+        return steps
+
+    async def _apply(self, asked: list[NodeId], busy: set[NodeId]) -> Steps:
         steps = Steps()
         self._keep_moved(record for node in asked if (record := self._index.get(node)) is not None)
-        for count, step in enumerate(plan(asked, self._document, self._index, busy, self._index.fold), 1):
-            match step:
-                case _ if owner_of(step) in steps.stuck:
-                    pass  # it rests on what could not be done; and while it is placed, it is not looked at
-                case Rename(record, _) | Park(record) | Remove(record) if self._placer.is_filling(record.id):
-                    steps.waiting.append(owner_of(step))
-                case Place(view):
-                    steps.place.append(view)
-                case Wait(node):
-                    self._explain(node)
-                    steps.waiting.append(node)
-                case _:
-                    self._try(step, steps)
-            if count % STEPS_AT_ONCE == 0:
+        self._asked, self._kept = frozenset(asked), self._replica.generation
+        todo = plan(asked, self._document, self._index, busy, self._index.fold)
+        at = 0
+        while at < len(todo):
+            end = at + 1
+            if _takes_a_file(todo[at]):  # many in a folder: it is looked up once, as no folder changes its name
+                while end < len(todo) and end - at < REMOVALS_AT_ONCE and _takes_a_file(todo[end]):
+                    end += 1
+                with self._disk.fs.held():
+                    for step in todo[at:end]:
+                        self._do(step, steps)
+            else:
+                while end < len(todo) and end - at < STEPS_AT_ONCE and not _takes_a_file(todo[end]):
+                    end += 1
+                for step in todo[at:end]:
+                    self._do(step, steps)
+            at = end
+            if at < len(todo):
                 self._commit()  # another's commit may be rolled back meanwhile, and all that is staged with it
                 await trio.lowlevel.checkpoint()
         steps.stuck |= {node for node in asked if self._owner(node) in steps.stuck}  # a copy is tried with its owner
@@ -112,6 +125,20 @@ class Applier:
         steps.done = [node for node in asked if self._owner(node) not in open_ones]
         self._commit()
         return steps
+
+    def _do(self, step: Step, steps: Steps) -> None:
+        match step:
+            case _ if owner_of(step) in steps.stuck:
+                pass  # it rests on what could not be done; and while it is placed, it is not looked at
+            case Rename(record, _) | Park(record) | Remove(record) if self._placer.is_filling(record.id):
+                steps.waiting.append(owner_of(step))
+            case Place(view):
+                steps.place.append(view)
+            case Wait(node):
+                self._explain(node)
+                steps.waiting.append(node)
+            case _:
+                self._try(step, steps)
 
     def _keep_moved(self, records: Iterable[LocalNode]) -> bool:
         """Say of what was deleted by who did not know where it is by now that it stays; return whether any does."""
@@ -249,7 +276,8 @@ class Applier:
         path = self._index.path(record.id)
         if path is None:
             return self._index.get(record.id) is None
-        if self._keep_moved([record]):  # it was only in the way, and not asked for
+        news = self._replica.generation != self._kept or record.id not in self._asked
+        if news and self._keep_moved([record]):  # it was only in the way, and not asked for
             return False
         full = os.path.join(self._root, path)
         found = self._disk.look(full)
@@ -361,6 +389,10 @@ class Applier:
                 return self._index.path(record.id) or record.name
             case Wait(node):
                 return self._index.path(node) or node.hex()
+
+
+def _takes_a_file(step: Step) -> bool:
+    return isinstance(step, Remove) and step.record.kind != "dir"
 
 
 def _is_expected(found: Signature | None, record: LocalNode) -> bool:

@@ -80,7 +80,8 @@ class TextBases:
 
     def _read_all(self, records: Sequence[LocalNode]) -> list[list[tuple[bytes, bytes]]]:
         """Return the chunks of those that are texts, and still on disk as they were."""
-        return [self._read(record) for record in records]
+        with self._disk.fs.held():
+            return [self._read(record) for record in records]
 
     def _read(self, record: LocalNode) -> list[tuple[bytes, bytes]]:
         path, content = self._index.path(record.id), record.content

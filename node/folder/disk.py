@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from os.path import dirname
 
 from shoal.crdt.model import PERMISSIONS, Content, DirContent, FileContent, FolderId, LinkContent
-from shoal.node.folder.filesystem import FileSystem
+from shoal.node.folder.filesystem import FileSystem, OpenFile
 from shoal.node.folder.metadata import Metadata
 from shoal.node.folder.signature import Signature
 from shoal.node.store import MemoryStore, Staging
@@ -185,23 +185,47 @@ class Disk:
         finally:
             file.close()
 
-    def finish_temporary(self, path: str, content: Content) -> None:
-        """Give a temporary its length, mode and time; or make the link that it is to be."""
+    def finish_temporary(self, path: str, content: Content) -> Signature:
+        """Give a temporary its length, mode and time, or make the link that it is to be; return its signature."""
         if isinstance(content, LinkContent):
             self.remove_quietly(path)
             self.fs.symlink(content.target, path)
             self.fs.set_link_time(path, content.mtime_ns)
-            return
+            return self.fs.lstat(path)
         assert isinstance(content, FileContent)
         file = self.fs.open(path, "write")
         try:
             file.truncate(content.size)
-            if (attributes := self.metadata.attributes_here(content)) is not None:
-                file.set_attributes(attributes)
-            file.chmod(self.metadata.mode_here(content))
-            file.set_time(content.mtime_ns)
+            return self._finish(file, content)
         finally:
             file.close()
+
+    def write_temporary(self, path: str, content: FileContent, data: bytes | memoryview) -> Signature | OSError:
+        """Make and finish the temporary of a file that is one chunk; return its signature, or what went wrong when the
+        bytes were there. Nothing may have its name."""
+        file = self.fs.open(path, "write")
+        try:
+            view = memoryview(data)
+            at = 0
+            for start, end in _stretches(view, 0):
+                at = start
+                while at < end:
+                    at += file.write(view[at:end], at)
+            try:
+                if at < content.size:
+                    file.truncate(content.size)
+                return self._finish(file, content)
+            except OSError as error:
+                return error
+        finally:
+            file.close()
+
+    def _finish(self, file: OpenFile, content: FileContent) -> Signature:
+        if (attributes := self.metadata.attributes_here(content)) is not None:
+            file.set_attributes(attributes)
+        file.chmod(self.metadata.mode_here(content))
+        file.set_time(content.mtime_ns)
+        return file.stat()
 
     def write_whole(self, path: str, temporary: str, data: bytes) -> None:
         """Write a small file, whole or not at all, and durable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from os.path import dirname
 
 from shoal.crdt.model import NodeView
@@ -30,44 +31,47 @@ class Installer:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    def finish(self, targets: Sequence[Target]) -> list[OSError | None]:
-        """Give the temporaries their lengths, modes and times; return for each what went wrong."""
-        results: list[OSError | None] = []
+    def finish(self, targets: Sequence[Target]) -> list[Signature | OSError]:
+        """Give the temporaries their lengths, modes and times; return for each its signature, or what went wrong."""
+        results: list[Signature | OSError] = []
         with self._disk.fs.held():
             for target in targets:
                 assert target.view.version.content is not None
                 try:
-                    self._disk.finish_temporary(target.temporary, target.view.version.content)
-                    results.append(None)
+                    results.append(self._disk.finish_temporary(target.temporary, target.view.version.content))
                 except OSError as error:
                     results.append(error)
         return results
 
-    def take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
+    def take_names(self, ready: Sequence[tuple[Target, Signature | OSError]]) -> list[Signature | OSError | None]:
         """Put finished temporaries in their places; return for each its signature there; None where the disk was not
         as expected, which is left as it is; or the error. Those that failed are temporaries still."""
         with self._disk.fs.held():
-            return self._take_names(ready)
+            results: list[Signature | OSError | None] = []
+            for directory, there in groupby(ready, lambda pair: dirname(pair[0].path)):
+                results += self._take_names(directory, list(there))
+            return results
 
-    def _take_names(self, ready: Sequence[tuple[Target, OSError | None]]) -> list[Signature | OSError | None]:
+    def _take_names(
+        self, directory: str, ready: Sequence[tuple[Target, Signature | OSError]]
+    ) -> list[Signature | OSError | None]:
         results: list[Signature | OSError | None] = []
-        for target, trouble in ready:
-            if trouble is not None:
-                results.append(trouble)
-                continue
-            try:
-                with self._disk.writable(dirname(target.path)):
-                    results.append(self._take_name(target))
-            except FileExistsError:
-                results.append(None)
-            except OSError as error:
-                results.append(error)
+        try:
+            with self._disk.writable(directory):
+                for target, made in ready:
+                    try:
+                        results.append(made if isinstance(made, OSError) else self._take_name(target, made))
+                    except FileExistsError:
+                        results.append(None)
+                    except OSError as error:
+                        results.append(error)
+        except OSError as error:  # of the folder itself
+            results += [error] * (len(ready) - len(results))
         return results
 
-    def _take_name(self, target: Target) -> Signature | None:
+    def _take_name(self, target: Target, made: Signature) -> Signature | None:
         """A file that a person saved over it at once is seen as a change: the signature says then that it is to be
         read."""
-        made = self._disk.fs.lstat(target.temporary)
         if target.replaces is None:
             self._disk.rename_new(target.temporary, target.path)
         elif not self._replace(target, made, target.replaces.signature):

@@ -11,15 +11,15 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
 import trio
 
-from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
+from shoal.crdt.model import CHUNK_REF_SIZE, ROOT, FileContent, NodeId, NodeView
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.install import Installer, Target
@@ -38,6 +38,8 @@ Piece = tuple[str, int, bytes | memoryview]
 Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]]], Awaitable[list[bytes]]]
 
 RESERVE = 64 * 1024 * 1024  # bytes that stay free, or a hundredth of a small disk
+FEW = 4  # temporaries
+OWNER_WRITES = 0o200
 LARGE = 64 * 1024 * 1024  # bytes from which on a file that comes does not stay in memory
 
 
@@ -49,6 +51,17 @@ class Outcome:
     look: tuple[str, ...]
     lacking: tuple[NodeId, ...]
     failed: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Temporaries:
+    """Those of a group. `fresh`: nothing was written to them before; `large`: they need not stay in memory; `single`:
+    those that are one chunk, and finished as it is written; `finished`: those that were, or what went wrong."""
+
+    fresh: set[str] = field(default_factory=set)
+    large: set[str] = field(default_factory=set)
+    single: dict[str, FileContent] = field(default_factory=dict)
+    finished: dict[str, Signature | OSError] = field(default_factory=dict)
 
 
 class Placer:
@@ -115,9 +128,10 @@ class Placer:
             self.wanted_bytes -= size
 
         zeros = {view.id: self._zeros_of(view) for view in views}
+        made = _Temporaries()
         try:
             self._check_room(wanted - sum(sum(holes.values()) for holes in zeros.values()))
-            lacking = await self._fill(views, zeros, landed)
+            lacking = await self._fill(views, zeros, made, landed)
         except OSError as error:
             await self._turns.apart(self._drop, views)
             for view in views:
@@ -126,7 +140,7 @@ class Placer:
         finally:
             self.wanted_bytes -= left
         whole = [view for view in views if view.id not in lacking]
-        outcome = await self._finish(whole)
+        outcome = await self._finish(whole, made.finished)
         return replace(outcome, lacking=tuple(lacking))
 
     def _check_room(self, wanted: int) -> None:
@@ -142,11 +156,13 @@ class Placer:
         return zero_chunks(self._replica.content_key, content.refs(), content.size)
 
     async def _fill(
-        self, views: Sequence[NodeView], zeros: dict[NodeId, dict[int, int]], landed: Callable[[int], None]
+        self,
+        views: Sequence[NodeView],
+        zeros: dict[NodeId, dict[int, int]],
+        made: _Temporaries,
+        landed: Callable[[int], None],
     ) -> set[NodeId]:
         """Fill the temporaries; return the nodes whose content no holder has."""
-        fresh: set[str] = set()  # temporaries that nothing was written to before
-        large: set[str] = set()
         key = self._replica.content_key
         pieces: dict[bytes, list[tuple[str, int]]] = {}
         lengths: dict[bytes, int] = {}
@@ -157,13 +173,15 @@ class Placer:
                 continue
             temporary = self.temporary(view)
             if content.size >= LARGE:
-                large.add(temporary)
+                made.large.add(temporary)
             have: set[int] = set()
             if temporary in self.partial:
                 self.partial.discard(temporary)
                 have = await self._turns.apart(_verified, self._disk, temporary, content, key, zeros[view.id])
             else:
-                fresh.add(temporary)
+                made.fresh.add(temporary)
+                if len(content.chunks) == CHUNK_REF_SIZE and not zeros[view.id] and content.mode & OWNER_WRITES:
+                    made.single[temporary] = content
             at = 0
             for chunk, length in content.refs():
                 if at in have or at in zeros[view.id]:
@@ -173,8 +191,9 @@ class Placer:
                     lengths[chunk] = length
                     users.setdefault(chunk, []).append(view.id)
                 at += length
-        await self._turns.run(self._remove_all, list(fresh))
-        write = partial(self._write_all, fresh, large)
+        stale = made.fresh.intersection(await self._turns.apart(self._listed)) if len(made.fresh) > FEW else made.fresh
+        await self._turns.run(self._remove_all, list(stale))
+        write = partial(self._write_all, made)
         sources = {chunk: found for chunk in pieces if (found := self._local_sources(chunk))}
         if sources:
             copied = await self._turns.apart(self._copy_local, sources, pieces, lengths, write)
@@ -220,7 +239,7 @@ class Placer:
                     break
         return copied
 
-    async def _finish(self, views: Sequence[NodeView]) -> Outcome:
+    async def _finish(self, views: Sequence[NodeView], finished: Mapping[str, Signature | OSError]) -> Outcome:
         targets: list[Target] = []
         look: list[str] = []
         for view in views:
@@ -246,12 +265,14 @@ class Placer:
         self._filling += filled
         try:
             with trio.CancelScope(shield=True):  # short, and half done it is for the next start to mend
-                return await self._finish_targets(targets, look)
+                return await self._finish_targets(targets, finished, look)
         finally:
             self._filling -= filled
 
-    async def _finish_targets(self, targets: Sequence[Target], look: list[str]) -> Outcome:
-        results = await self._put_in_place(targets)
+    async def _finish_targets(
+        self, targets: Sequence[Target], finished: Mapping[str, Signature | OSError], look: list[str]
+    ) -> Outcome:
+        results = await self._put_in_place(targets, finished)
         placed, failed = [], []
         for target, result in zip(targets, results, strict=True):
             view = target.view
@@ -281,15 +302,19 @@ class Placer:
         await self._turns.run(self._remove_all, lost)  # not before: where they are tells what became of them
         return Outcome(tuple(placed), tuple(look), (), tuple(failed))
 
-    async def _put_in_place(self, targets: Sequence[Target]) -> list[Signature | OSError | None]:
+    async def _put_in_place(
+        self, targets: Sequence[Target], finished: Mapping[str, Signature | OSError]
+    ) -> list[Signature | OSError | None]:
         """Return for each target its new signature; None where the disk was not as expected; or the error."""
-        ready = await self._turns.run(self._installer.finish, targets)
+        open_ones = [target for target in targets if target.temporary not in finished]
+        by_hand = zip(open_ones, await self._turns.run(self._installer.finish, open_ones), strict=True)
+        finished = {**finished, **{target.temporary: made for target, made in by_hand}}
+        ready = [finished[target.temporary] for target in targets]
         try:
             self._disk.fs.open(os.path.join(self._temporaries, PLACING), "write").close()
             await self._turns.apart(self._disk.fs.sync_all, self._temporaries)
-            for target, trouble in zip(targets, ready, strict=True):
-                made = self._disk.look_quietly(target.temporary) if trouble is None else None
-                if made is not None:
+            for target, made in zip(targets, ready, strict=True):
+                if isinstance(made, Signature):
                     self._index.intend(_record(target.view, made))
                     self.unsettled.add(target.view.id)
             self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
@@ -300,12 +325,18 @@ class Placer:
         await self._turns.apart(self._disk.sync_directories, touched)
         return results
 
-    def _write_all(self, fresh: Container[str], large: Container[str], work: Sequence[Piece]) -> list[None]:
+    def _write_all(self, made: _Temporaries, work: Sequence[Piece]) -> list[None]:
         with self._disk.fs.held():
             for path, pieces in groupby(work, itemgetter(0)):
                 parts = [(at, data) for _, at, data in pieces]
-                self._disk.write_pieces(path, parts, fresh=path in fresh, passing=path in large)
+                if (content := made.single.get(path)) is not None:
+                    made.finished[path] = self._disk.write_temporary(path, content, parts[0][1])
+                else:
+                    self._disk.write_pieces(path, parts, fresh=path in made.fresh, passing=path in made.large)
         return []
+
+    def _listed(self) -> list[str]:
+        return [os.path.join(self._temporaries, name) for name in self._disk.fs.names(self._temporaries)]
 
     def _remove_all(self, paths: Sequence[str]) -> list[None]:
         with self._disk.fs.held():

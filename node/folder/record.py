@@ -200,18 +200,19 @@ class Recorder:
         group = [(node, seen) for node, seen in found if seen.path not in busy]
         read: list[tuple[NodeId | None, Seen, Content]] = []
         results = await self._turns.run(self._read_all, [(seen, self._base(node)) for node, seen in group], _size)
-        for (node, seen), content in zip(group, results, strict=True):
-            if isinstance(content, FileChanged):
-                busy[seen.path] = LOOK_AGAIN
-            elif isinstance(content, OSError):
-                if not isinstance(content, FileNotFoundError):
-                    self._problems.report(seen.path, content)
-            elif self._disk.look_quietly(self._absolute(seen.path)) != seen.signature:
-                busy[seen.path] = LOOK_AGAIN  # replaced since it was read, perhaps by this node itself
-            else:
-                if not isinstance(content, DirContent):  # of which its mode says nothing of what is in it
-                    self._problems.clear(seen.path)
-                read.append((node, seen, content))
+        with self._disk.fs.held():
+            for (node, seen), content in zip(group, results, strict=True):
+                if isinstance(content, FileChanged):
+                    busy[seen.path] = LOOK_AGAIN
+                elif isinstance(content, OSError):
+                    if not isinstance(content, FileNotFoundError):
+                        self._problems.report(seen.path, content)
+                elif self._disk.look_quietly(self._absolute(seen.path)) != seen.signature:
+                    busy[seen.path] = LOOK_AGAIN  # replaced since it was read, perhaps by this node itself
+                else:
+                    if not isinstance(content, DirContent):  # of which its mode says nothing of what is in it
+                        self._problems.clear(seen.path)
+                    read.append((node, seen, content))
         self._note(read, tell=tell)
         return busy
 

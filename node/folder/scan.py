@@ -25,6 +25,7 @@ from shoal.node.replica import Replica
 
 Listed = dict[NodeId, dict[str, list[str]]]  # folder -> what is the same to the disk -> the names there are
 
+AT_ONCE = 100  # names that are looked at before others have a turn
 LEFT_OUT = "not synced, as the folder has something of this name that is left out here: rename this, or shoal get that"
 
 
@@ -117,32 +118,39 @@ class Scanner:
         findings = Findings()
         queue: list[tuple[str, NodeId | None]] = []
         listed: Listed = {}
-        for count, path in enumerate(sorted(set(paths))):
-            if count % 100 == 99:
-                await trio.lowlevel.checkpoint()
-            directory, _, name = path.rpartition("/")
-            if directory == PARKING.rstrip("/"):
-                self._look_at_parked(Seen(directory, name, self._disk.look_quietly(self._absolute(path))), findings)
-                continue
-            if any(above in findings.walked for above in folders_above(path)):
-                continue  # it is met when that folder is looked into
-            parent = self._index.find_folder(directory)
-            if not name or parent is None:
-                continue  # its folder is new itself, and is walked as such
-            if self._index.folds:
-                self._look_at_alike(parent, name, findings, queue, listed)
-                continue
+        ordered = sorted(set(paths))
+        for at in range(0, len(ordered), AT_ONCE):
             # Not in a thread: what was just touched answers from memory, quicker than a thread is woken.
-            try:
-                seen = Seen(directory, name, self._disk.look(self._absolute(path)))
-            except OSError as error:  # what cannot be told is not gone
-                self._problems.report(path, error)
-                continue
-            self._compare(seen, self._index.child(parent, name), findings, queue, deep=False)
+            with self._disk.fs.held():
+                for path in ordered[at : at + AT_ONCE]:
+                    self._look_at_name(path, findings, queue, listed)
+            await trio.lowlevel.checkpoint()
         while queue:
             directory, node = queue.pop()
             await self._look_in(directory, node, findings, queue)
         return findings
+
+    def _look_at_name(
+        self, path: str, findings: Findings, queue: list[tuple[str, NodeId | None]], listed: Listed
+    ) -> None:
+        directory, _, name = path.rpartition("/")
+        if directory == PARKING.rstrip("/"):
+            self._look_at_parked(Seen(directory, name, self._disk.look_quietly(self._absolute(path))), findings)
+            return
+        if findings.walked and any(above in findings.walked for above in folders_above(path)):
+            return  # it is met when that folder is looked into
+        parent = self._index.find_folder(directory)
+        if not name or parent is None:
+            return  # its folder is new itself, and is walked as such
+        if self._index.folds:
+            self._look_at_alike(parent, name, findings, queue, listed)
+            return
+        try:
+            seen = Seen(directory, name, self._disk.look(self._absolute(path)))
+        except OSError as error:  # what cannot be told is not gone
+            self._problems.report(path, error)
+            return
+        self._compare(seen, self._index.child(parent, name), findings, queue, deep=False)
 
     def _look_at_alike(
         self,

@@ -15,6 +15,7 @@ from tests.node.test_crash_matrix import Fate, MortalStore, device, scan
 from shoal.crdt.model import ROOT
 from shoal.node.folder.apply import Applier
 from shoal.node.folder.install import Installer, Target
+from shoal.node.folder.signature import Signature
 from shoal.node.store import StoreFull
 
 
@@ -88,13 +89,13 @@ def test_new_and_edited_files_that_could_not_be_placed_come_later(
     real = Installer._take_name
     left = {"new", "edited"}
 
-    def take_name(self: Installer, target: Target) -> Any:
+    def take_name(self: Installer, target: Target, made: Signature) -> Any:
         name = Path(target.path).name
         if "/other/" in target.path and name in left:
             left.discard(name)
             home.fails = 1
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(self, target)
+        return real(self, target, made)
 
     async def live() -> None:
         one, other = await in_sync(tmp_path, home)

@@ -13,11 +13,12 @@ import cbor2
 from shoal.node.account import ACCOUNT
 from shoal.node.folder.selection import stored
 from shoal.node.home import write_private
+from shoal.node.limits import LIMITS
 from shoal.node.store import Store
 
 BACKUP = "account.backup"  # its name in the home
 FOLDERS = b"folders"
-KEYS = (ACCOUNT, FOLDERS)
+KEYS = (ACCOUNT, FOLDERS, LIMITS)
 
 
 def back_up(store: Store, path: Path) -> None:

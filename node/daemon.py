@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cbor2
 import trio
@@ -38,6 +39,7 @@ from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.holdings import Held
 from shoal.node.instance import is_copy, mark_own
+from shoal.node.limits import Limits
 from shoal.node.pairing import Pairing
 from shoal.node.possession import Challenge, Verifier
 from shoal.node.replica import Replica
@@ -53,8 +55,9 @@ from shoal.transfer.client import Fetcher
 from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.messages import PROTOCOL as EXCHANGE
 from shoal.transfer.server import serve
-from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
+from shoal.transfer.stream import ByteStream, Frames, FrameStream, FrameTooLarge, StreamClosed
 
+F = TypeVar("F", bound=Frames)
 BOOK = b"addressbook"
 HEARS = 10.0  # seconds without news for which what others know of a folder that is new here is waited for
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
@@ -75,6 +78,7 @@ class Node:
         self.events = EventLog(now_ms)
         self.fetcher = Fetcher()
         self.speeds = Speeds()
+        self.limits = Limits(store)
         self.started_ms = now_ms()
         self.ready = trio.Event()
         self._settles_at = 0.0
@@ -113,6 +117,7 @@ class Node:
             await nursery.start(self.peering.run)
             await nursery.start(self.bulk.run)
             nursery.start_soon(self._watch_speeds)
+            nursery.start_soon(self.limits.run)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():
@@ -441,11 +446,16 @@ class Node:
     def _on_found(self, found: Found) -> None:
         self.peering.hint(found.device, found.addresses)
 
+    def limited(self, stream: F) -> F:
+        """Have what goes over a stream keep to this device's limits."""
+        stream.up, stream.down = self.limits.ways(self.peering.remote_host(DeviceId(stream.peer)))
+        return stream
+
     async def _serve_exchange(self, stream: ByteStream) -> None:
         if not self.account.is_member(DeviceId(stream.peer)):
             await stream.reset()
             return
-        await serve(FrameStream(stream, EXCHANGE_FRAME), self)
+        await serve(self.limited(FrameStream(stream, EXCHANGE_FRAME)), self)
 
     async def _serve_bulk(self, stream: ByteStream) -> None:
         device = DeviceId(stream.peer)
@@ -455,7 +465,7 @@ class Node:
                 with contextlib.suppress(StreamClosed, BadBulk, FrameTooLarge):
                     channel = await give_bulk(stream, self.peering.remote_host(device), self.bulk)
                     if channel is not None:
-                        await serve(channel, self)
+                        await serve(self.limited(channel), self)
         finally:
             if admitted:
                 self.bulk.release(device)

@@ -19,6 +19,7 @@ import trio
 
 from shoal.node.errors import EXIT_STORE, UserError
 from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, parse_bulk, split_bind, write_private
+from shoal.node.priority import step_back
 from shoal.node.store import StoreDamaged, StoreFull
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-mdns", action="store_true")
     parser.add_argument("--name", default="")
     parser.add_argument("--default-folder", action="store_true")
+    parser.add_argument("--eager", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     home = find_home(options.home)
+    if not options.eager:
+        step_back()
     try:
         trio.run(_run, home, options)
     except KeyboardInterrupt:

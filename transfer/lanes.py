@@ -15,6 +15,7 @@ import trio
 
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import IN_PLACE, BadBulk, Box, LaneKeys, Sealer, Unsealer
+from shoal.transfer.pace import UNLIMITED, Way
 from shoal.transfer.stream import ByteStream, Parts, StreamClosed
 
 FRAME_TARGET = 4 * 1024 * 1024
@@ -71,19 +72,29 @@ class _Lane:
         self.sealer = Sealer(keys.sending)
         self.unsealer = Unsealer(keys.receiving, max_frame, shared.take)
 
-    def send_large(self, parts: Parts, number: int, room: memoryview | None) -> None:
+    def send_large(self, parts: Parts, number: int, room: memoryview | None, way: Way) -> None:
         """Seal and send a frame; in a thread."""
-        wire = self.sealer.seal(parts, number, shared.take, room)
-        self.connection.send_all(wire)
+        self.send_all(self.sealer.seal(parts, number, shared.take, room), way)
 
-    def receive_large(self, examine: Callable[[bytes | memoryview], object] | None) -> tuple[memoryview | None, object]:
+    def send_all(self, wire: memoryview, way: Way) -> None:
+        """Send what is sealed; in a thread."""
+        while wire:
+            piece = way.piece or len(wire)
+            way.pause(len(wire[:piece]))
+            self.connection.send_all(wire[:piece])
+            wire = wire[piece:]
+
+    def receive_large(
+        self, examine: Callable[[bytes | memoryview], object] | None, way: Way
+    ) -> tuple[memoryview | None, object]:
         """Receive, open and examine the rest of a box; in a thread. Return the frame, and what came of that."""
         box: Box | None = None
         while box is None:
-            size = self.connection.receive_much(self.unsealer.space()[:SLICE])
+            size = self.connection.receive_much(self.unsealer.space()[: way.piece or SLICE])
             if size == 0:
                 raise StreamClosed("the connection was cut")
             self.arrived += size
+            way.pause(size)
             box = self.unsealer.fill(size)
         frame = self.unsealer.open(box)
         return frame, examine(frame) if examine is not None and frame is not None else None
@@ -92,7 +103,6 @@ class _Lane:
 class Lanes:
     """Frames over lanes. Whatever breaks one of them breaks all."""
 
-    frame_target = FRAME_TARGET
     window = WINDOW
 
     def __init__(
@@ -112,7 +122,12 @@ class Lanes:
         self._lanes = [_Lane(connection, keys, max_frame) for connection, keys in lanes]
         self._came, self._frames = trio.open_memory_channel[tuple[memoryview | None, object]](1)
         self._ended = 0
+        self.up = self.down = UNLIMITED
         self._threads = trio.CapacityLimiter(2 * len(lanes))  # they may wait for long: not at the cost of others
+
+    @property
+    def frame_target(self) -> int:
+        return self.up.frame(FRAME_TARGET)
 
     @property
     def arrived(self) -> int:
@@ -140,9 +155,10 @@ class Lanes:
         to = self._lanes[lane]
         number = to.sealer.draw_number()
         if sum(map(len, parts)) > IN_PLACE:
-            await self._in_thread(to.send_large, parts, number, room)
+            await self._in_thread(to.send_large, parts, number, room, self.up)
             return
         wire = to.sealer.seal(parts, number, _small)
+        await self.up.wait(len(wire))
         sent = to.connection.send_now(wire)
         if sent < len(wire):
             await self._in_thread(to.connection.send_all, wire[sent:])
@@ -187,7 +203,7 @@ class Lanes:
         while box is None:
             space = lane.unsealer.space()
             if len(space) > IN_PLACE:
-                return await self._in_thread(lane.receive_large, self.examine)
+                return await self._in_thread(lane.receive_large, self.examine, self.down)
             size_or_none = lane.connection.receive_now(space)
             if size_or_none is None:
                 await lane.connection.readable()
@@ -195,6 +211,7 @@ class Lanes:
                 raise StreamClosed("the connection was cut")
             else:
                 lane.arrived += size_or_none
+                await self.down.wait(size_or_none)
                 box = lane.unsealer.fill(size_or_none)
         return lane.unsealer.open(box), None
 

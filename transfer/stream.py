@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
+from shoal.transfer.pace import UNLIMITED, Way
+
 FRAME_TARGET = 1024 * 1024  # bytes of chunks in a frame of a stream
 WINDOW = 4 * 1024 * 1024  # bytes
 
@@ -63,8 +65,13 @@ class Frames(Protocol):
 
     @property
     def frame_target(self) -> int:
-        """Bytes of chunks that are best put in one frame."""
+        """Bytes of chunks that are best put in one frame now."""
         ...
+
+    up: Way
+    """How fast it may send."""
+    down: Way
+    """How fast it may receive."""
 
     @property
     def window(self) -> int:
@@ -114,7 +121,7 @@ class FrameStream:
         self.stream = stream
         self.max_frame = max_frame
         self.lanes = 1
-        self.frame_target = FRAME_TARGET
+        self.up = self.down = UNLIMITED
         self.window = WINDOW
         self.arrived = 0
         self.examine: Callable[[bytes | memoryview], object] | None = None
@@ -128,6 +135,10 @@ class FrameStream:
     def peer(self) -> bytes:
         return self.stream.peer
 
+    @property
+    def frame_target(self) -> int:
+        return self.up.frame(FRAME_TARGET)
+
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
 
@@ -137,7 +148,14 @@ class FrameStream:
         size = sum(map(len, parts))
         if size > self.max_frame:
             raise ValueError(f"frame of {size} bytes is over the limit of {self.max_frame}")
-        await self.stream.send_all(b"".join((size.to_bytes(4), *parts)))
+        wire = b"".join((size.to_bytes(4), *parts))
+        piece = self.up.piece
+        if piece is None:
+            await self.stream.send_all(wire)
+            return
+        for at in range(0, len(wire), piece):
+            await self.up.wait(len(wire[at : at + piece]))
+            await self.stream.send_all(wire[at : at + piece])
 
     async def aclose(self) -> None:
         await self.stream.aclose()
@@ -160,7 +178,7 @@ class FrameStream:
 
     async def _fill(self, size: int, *, clean_end: bool) -> bool:
         while self._held < size:
-            data = await self.stream.receive_some(max(65536, size - self._held))
+            data = await self.stream.receive_some(self.down.piece or max(65536, size - self._held))
             if not data:
                 if clean_end and not self._held:
                     return False
@@ -168,6 +186,7 @@ class FrameStream:
             self._parts.append(memoryview(data))
             self._held += len(data)
             self.arrived += len(data)
+            await self.down.wait(len(data))
         return True
 
     def _take(self, size: int) -> bytes:

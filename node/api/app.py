@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import conflicts, metadata, one_way, selective, versions, views
+from shoal.node.api import conflicts, limits, metadata, one_way, selective, versions, views
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
@@ -179,6 +179,7 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
     metadata.add_routes(app, node)
     selective.add_routes(app, node)
     one_way.add_routes(app, node)
+    limits.add_routes(app, node)
 
     @app.post("/api/shutdown")
     async def shutdown() -> JSONResponse:

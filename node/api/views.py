@@ -42,6 +42,7 @@ def status(node: Node) -> dict[str, Any]:
             "received_bulk": node.fetcher.stats.received_bulk,
             "sent": node.fetcher.stats.sent,
         },
+        "limits": {"up": node.limits.in_force.up, "down": node.limits.in_force.down},
         "in_sync": in_sync and all(f["in_sync"] for d in connected for f in d["folders"]),
     }
 

@@ -45,6 +45,10 @@ class ApiClient:
         """Have the API do something."""
         return self._call("POST", path, body or {}, timeout)
 
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        """Have the API keep something."""
+        return self._call("PUT", path, body, 60)
+
     def delete(self, path: str) -> Any:
         """Have the API remove something."""
         return self._call("DELETE", path, None, 60)

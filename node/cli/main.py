@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import conflicts, history, metadata, one_way, selective
+from shoal.node.cli import conflicts, history, limits, metadata, one_way, selective
 from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
@@ -71,6 +71,9 @@ def up(
     name: Annotated[str, typer.Option(help="This device's name, at its first start.")] = "",
     foreground: Annotated[bool, typer.Option(help="Stay in this terminal.")] = False,
     default_folder: Annotated[bool, typer.Option(help="Keep ~/Shoal, if no folder is kept yet.")] = False,
+    eager: Annotated[
+        bool, typer.Option(help="Full priority at processor and disk, for a first sync or a machine of its own.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Start the node."""
@@ -80,7 +83,7 @@ def up(
     for address in listen or []:
         arguments += ["--listen", address]
     arguments += ["--bulk", bulk] * bool(bulk)
-    arguments += ["--no-mdns"] * no_mdns + ["--default-folder"] * default_folder
+    arguments += ["--no-mdns"] * no_mdns + ["--default-folder"] * default_folder + ["--eager"] * eager
     if foreground:
         os.execv(sys.executable, [sys.executable, "-m", "shoal.node.main", *arguments])
     if api().is_running():
@@ -350,6 +353,7 @@ one_way.add_commands(folder_app)
 metadata.add_commands(folder_app)
 add_scrub(app, api)
 conflicts.add_commands(app)
+limits.add_commands(app)
 
 
 def main() -> None:

@@ -88,7 +88,14 @@ def show_status(status: dict[str, Any]) -> None:
     conflicts = sum(folder["conflicts"] for folder in status["folders"])
     if conflicts:
         console.print(f"[yellow]![/yellow] {count(conflicts, 'conflict')}: shoal conflicts")
+    if limits := rates(status["limits"]):
+        console.print(f"limited to {limits}")
     show_peers(status["devices"])
+
+
+def rates(said: dict[str, Any]) -> str:
+    """Return limits in words, "" where there is none."""
+    return ", ".join(f"{way} {size(said[way])}/s" for way in ("up", "down") if said[way] is not None)
 
 
 def show_peers(devices: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
 python -m bench versions --mib 1024 --versions 100 [--base DIR]
 python -m bench link --ms 100 --mbit 200 --mib 256
+python -m bench swarm --devices 4 --mbit 100 --mib 200 [--small FILES]
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import floors, link, scale, twins, versions
+from bench import floors, link, scale, swarm, twins, versions
 from bench.shoal_pair import ShoalPair
 from bench.syncthing_pair import SyncthingPair
 from bench.workloads import GIB, GROUPS, Pair, Scale, run_all
@@ -30,7 +31,7 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": Syn
 
 def main() -> int:
     """Run, print rows, and the medians."""
-    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"]):
+    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"], ["swarm"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -72,6 +73,8 @@ def _alone(what: str, arguments: list[str]) -> int:
     parser.add_argument("--ms", type=float, default=100, help="link: the round trip")
     parser.add_argument("--mbit", type=float, default=200, help="link: what it carries in a second")
     parser.add_argument("--versions", type=int, default=100, help="versions: how many")
+    parser.add_argument("--devices", type=int, default=4, help="swarm: that lack what one has")
+    parser.add_argument("--small", type=int, default=0, help="swarm: small files, instead of a large one")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
     options = parser.parse_args(arguments)
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
@@ -82,6 +85,8 @@ def _alone(what: str, arguments: list[str]) -> int:
             link.run(options.ms, options.mbit, options.mib)
         elif what == "floors":
             floors.run(base, options.mib << 20, options.files)
+        elif what == "swarm":
+            swarm.run(base, options.devices, options.mbit, options.mib, options.small)
         elif what == "twins":
             twins.run(base, options.files[-1])
         else:

@@ -87,6 +87,7 @@ class Conversations:
             pass
         finally:
             self._node.sessions.pop(device, None)
+            self._node.on_left(device)
             self._back_by[device] = trio.current_time() + BACK_AFTER_LOSS
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await stream.reset()

@@ -48,6 +48,7 @@ from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
+from shoal.node.swarm import Swarm
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import PROTOCOL as BULK
 from shoal.transfer.bulk import BadBulk
@@ -86,6 +87,7 @@ class Node:
         self.folders: dict[FolderId, FolderRuntime] = {}
         self.sessions: dict[DeviceId, Session] = {}  # with each device that is connected
         self._verifier = Verifier(self.key.id)
+        self._swarm = Swarm(self.key.id, self.fetcher, self.sessions, self.need)
         self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom)
         self.host: Host
         self.bulk: BulkPort
@@ -306,10 +308,21 @@ class Node:
 
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
         """A peer has more than before: ask it for what was lacking."""
-        self.fetcher.retry_missing(device)
+        self._swarm.on_need(folder)
+        if self._swarm.may_have_more(device, folder, trio.current_time()):
+            self.fetcher.retry_missing(device)
         runtime = self.folders.get(folder)
         if runtime is not None:
             runtime.engine.retry_now()
+
+    def on_left(self, device: DeviceId) -> None:
+        """A conversation with a device ended."""
+        for folder in self.folders:
+            self._swarm.on_need(folder)
+
+    def on_have(self, device: DeviceId, folder: FolderId, chunks: Sequence[bytes]) -> None:
+        """A peer has got chunks that it may have lacked."""
+        self.fetcher.on_have(device, folder, chunks)
 
     def on_log_restarted(self) -> None:
         """This device was restored from an old copy, and said anew what it alone knew."""
@@ -384,7 +397,8 @@ class Node:
         runtime = FolderRuntime(entry, path, self._store, self.key, self.account.is_member, self.fetcher, now_ms)
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
-        runtime.engine.on_progress = self._wake_sessions
+        runtime.engine.on_progress = partial(self._progressed, entry.id)
+        runtime.engine.on_arrived = partial(self._swarm.on_arrived, entry.id)
         runtime.engine.leaver.held_elsewhere = partial(self.proven_elsewhere, entry.id)
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
         self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))
@@ -411,6 +425,10 @@ class Node:
         self.folders.pop(folder.entry.id, None)
         for conversation in self.sessions.values():
             conversation.leave(folder.entry.id)
+
+    def _progressed(self, folder: FolderId) -> None:
+        self._swarm.on_need(folder)
+        self._wake_sessions()
 
     def _wake_sessions(self) -> None:
         for conversation in self.sessions.values():

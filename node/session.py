@@ -4,6 +4,7 @@ Frames of canonical CBOR, each an array whose first element is its kind:
     ["hello", roster statements, catalog statements, addresses]   at the start, and again when any of it changed
     ["sync", folder id, message]        a message of `crdt.antientropy` about a folder that the sender has joined
     ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
+    ["have", folder id, chunk ids]      chunks, 32 bytes each, that came to the sender's disk; to who lacks some
     ["left", folder id]                 the sender has the folder no more
     ["held?", ...], ["held", ...]       whether the other keeps what is to leave this disk: see `holdings`
     ["prove?", ...], ["proof", ...]     that it has the bytes: see `possession`
@@ -13,6 +14,7 @@ Frames of canonical CBOR, each an array whose first element is its kind:
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +49,9 @@ SILENCE = 12.0
 MAX_FRAME = 16 * 1024 * 1024
 MAX_DEPTH = 6
 OUTBOX = 2 * MAX_FRAME  # bytes that may wait for a peer to read; one that only asks, and does not read, is left then
+CHUNK = 32  # bytes of a chunk's id
+HAVES = 4096  # chunks told of in one message
+GATHER = 0.1  # seconds in which they are gathered
 BESIDE = 128  # bytes that a waiting message costs beside its own
 
 
@@ -92,6 +97,10 @@ class Surroundings(Protocol):
         """A peer's state of a folder changed."""
         ...
 
+    def on_have(self, device: DeviceId, folder: FolderId, chunks: Sequence[bytes]) -> None:
+        """A peer has these chunks by now."""
+        ...
+
     def on_log_restarted(self) -> None:
         """What all peers were told of our logs is not so any more: all conversations have to begin anew."""
         ...
@@ -115,6 +124,8 @@ class Session:
         self._waiting = 0  # bytes in it
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
+        self._gained: dict[FolderId, list[bytes]] = {}  # chunks that the peer is to be told of
+        self._told_at = math.inf
         self._heard = now()
         self.introduced = False  # the peer has told what folders it has
         self._ended = trio.CancelScope()
@@ -157,6 +168,14 @@ class Session:
         self._told_need.pop(folder, None)
         self._queue(["left", folder])
 
+    def tell_have(self, folder: FolderId, chunks: Sequence[bytes]) -> None:
+        """Chunks came to this disk, which the peer may lack: it is told soon, of many at once."""
+        gained = self._gained.setdefault(folder, [])
+        if not gained:
+            self._told_at = min(self._told_at, self._now() + GATHER)
+        gained += chunks
+        self._work.set()
+
     def end(self) -> None:
         """End the conversation; another begins when the devices have connected again."""
         self._ended.cancel()
@@ -169,6 +188,13 @@ class Session:
         """Return whether the peer has acknowledged all entries that are here."""
         machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
         return machine is not None and replica is not None and machine.peer_holds_all(replica.frontier)
+
+    def holds_others(self, folder: FolderId) -> bool:
+        """Return whether the peer has acknowledged all entries that came here from other devices."""
+        machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
+        if machine is None or replica is None:
+            return False
+        return machine.peer_holds_all({log: head for log, head in replica.frontier.items() if log != replica.log_id})
 
     def we_hold_all(self, folder: FolderId) -> bool:
         """Return whether all entries that the peer holds are here."""
@@ -199,8 +225,10 @@ class Session:
             for folder, machine in list(self._machines.items()):
                 sent = await self._send_entries(folder, machine) or sent
                 self._tell_need(folder)
+            self._tell_gained()
             if not sent and not self._outbox:
-                await self._work.wait()
+                with trio.move_on_after(max(0.0, self._told_at - self._now())):
+                    await self._work.wait()
 
     async def _send_entries(self, folder: FolderId, machine: AntiEntropy) -> bool:
         replica = self._node.replicas().get(folder)
@@ -214,6 +242,15 @@ class Session:
         message = encode_message(Entries(wanted.log, wanted.first, tuple(entries)))
         await self._frames.send(codec.encode(["sync", folder, message]))
         return True
+
+    def _tell_gained(self) -> None:
+        if self._now() < self._told_at:
+            return
+        for folder, chunks in self._gained.items():
+            for at in range(0, len(chunks), HAVES):
+                self._queue(["have", folder, b"".join(chunks[at : at + HAVES])])
+        self._gained.clear()
+        self._told_at = math.inf
 
     def _tell_need(self, folder: FolderId) -> None:
         need = self._node.need(folder)
@@ -247,6 +284,10 @@ class Session:
                         progress = self._progress(FolderId(folder))
                         progress.files, progress.bytes = max(0, files), max(0, size)
                         self._node.on_peer_news(self.device, FolderId(folder))
+                case ["have", bytes(folder), bytes(chunks)] if chunks and len(chunks) % CHUNK == 0:
+                    if FolderId(folder) in self._node.replicas():
+                        ids = [chunks[at : at + CHUNK] for at in range(0, len(chunks), CHUNK)]
+                        self._node.on_have(self.device, FolderId(folder), ids)
                 case ["left", bytes(folder)]:
                     self.progress.pop(FolderId(folder), None)
                     self._machines.pop(FolderId(folder), None)

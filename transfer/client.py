@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -129,14 +129,25 @@ class Fetcher:
                 self._scheduler.retry_missing(exchange)
         self.on_change()
 
+    def set_rivals(self, folder: bytes, own: bytes, devices: Iterable[bytes]) -> None:
+        """Say which other connected devices need the folder as this one, `own`, does: they share it out."""
+        self._scheduler.set_rivals(folder, own, devices, trio.current_time())
+        self.on_change()
+
+    def on_have(self, peer: bytes, folder: bytes, chunks: Sequence[bytes]) -> None:
+        """The peer has these chunks by now."""
+        self._scheduler.on_have(peer, folder, chunks, trio.current_time())
+        self.on_change()
+
     def key_for(self, folder: bytes, chunk: bytes) -> bytes | None:
         """Return the key of a fetch that waits for the chunk; None when none does."""
         return next((fetch.key for fetch in self._fetches if fetch.folder == folder and chunk in fetch.wanted), None)
 
     def on_landed(self, exchange: Exchange, folder: bytes, landed: Landed) -> None:
         """Pass verified chunks on to the fetches that want them."""
+        now = trio.current_time()
         for chunk, data in landed:
-            if self._scheduler.on_chunk(folder, chunk):
+            if self._scheduler.on_chunk(folder, chunk, exchange, len(data), now):
                 self.stats.received += len(data)
                 self.stats.received_bulk += len(data) * exchange.is_bulk
                 self.stats.received_from[exchange.peer] += len(data)
@@ -207,7 +218,7 @@ class Fetcher:
         """Exchange over the stream until it breaks; return whether it went well for a while. Raises LyingHolder."""
         start = trio.current_time()
         self._exchanges.append(exchange)
-        self._scheduler.holder_joined(exchange)
+        self._scheduler.holder_joined(exchange, exchange.peer)
         self._opening.discard(ways)
         self.on_change()
         try:

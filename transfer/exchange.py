@@ -16,10 +16,12 @@ import trio
 
 from shoal.transfer.chunking import chunk_id
 from shoal.transfer.messages import MAX_REQUESTS, BadMessage, Cancel, Chunks, Missing, Want, decode, encode
-from shoal.transfer.scheduler import PATIENCE, Request, Scheduler
+from shoal.transfer.scheduler import Request, Scheduler
 from shoal.transfer.stream import Frames, FrameTooLarge, StreamClosed
 from shoal.transfer.window import Window
 
+LISTEN = 1.0  # seconds between two looks at whether bytes came
+RECHECK = 0.5  # seconds after which somebody else may have become too slow
 SILENCE = 30.0  # seconds without a byte while something is owed
 IN_THREAD = 256 * 1024  # bytes from which on verifying is worth a thread
 
@@ -141,7 +143,7 @@ class Exchange:
             elif len(self._asked) < MAX_REQUESTS:
                 request = self._scheduler.next_request(self, self._window.size - self._unused, now)
             if request is None:
-                with trio.move_on_after(PATIENCE):  # until somebody else may have become too slow
+                with trio.move_on_after(RECHECK if self._scheduler.is_waiting else math.inf):
                     await work.wait()
                 continue
             if not self._asked:
@@ -149,7 +151,7 @@ class Exchange:
             number = (number + 1) % (1 << 32)
             key = self._taker.key_for(request.folder, request.ids[0]) or b""
             self._asked[number] = _Asked(request, now, set(range(len(request.ids))), key)
-            await self._stream.send(encode(Want(number, request.folder, request.ids)))
+            await self._stream.send(encode(Want(number, request.folder, request.ids, request.urgent)))
 
     def _digests(self, frame: bytes | memoryview) -> list[bytes] | None:
         """Return the ids that a frame's chunks really have. Runs in a thread."""
@@ -224,9 +226,10 @@ class Exchange:
 
     async def _watch(self) -> None:
         while True:
-            await trio.sleep(SILENCE / 4)
+            await trio.sleep(LISTEN if self._asked else SILENCE / 4)
             if self._stream.arrived != self._arrived:
                 self._arrived, self._heard = self._stream.arrived, trio.current_time()
+                self._scheduler.heard(self, self._heard)
             if self._asked and trio.current_time() - self._heard > SILENCE:
                 raise StreamClosed("the holder fell silent")
             if not self._asked and not self._unverified and trio.current_time() - self._heard > self._idle_after:

@@ -2,15 +2,16 @@
 `FrameStream`, integers big-endian; the first byte says which.
 
     W  want     request u32, folder 16, then 32 bytes an id; 1 to `MAX_WANTED` ids
+    U  urgent   the same, of what a person waits for: it is answered before what was wanted earlier
     X  cancel   request u32: its chunks are of no use any more
     C  chunks   request u32, then for each chunk: place in the request u32, length u32, bytes; at least one
     M  missing  request u32, then for each chunk that the sender lacks: place in the request u32; at least one
 
-The wanting side sends W and X, the giving side C and M. Every wanted place is answered once, by C or M, in any order;
-requests may be answered one after the other. After X the giving side may answer what is left with M, whether it has
-the chunks or not; X for a request that is answered already means nothing. A request's number may be used again when all
-of its places are answered. Small chunks travel many to a frame of about 1 MiB (4 on a bulk channel); a frame is never
-over `MAX_FRAME`. The wanting side keeps at most `MAX_REQUESTS` requests open, reads whatever is on its way, and
+The wanting side sends W, U and X, the giving side C and M. Every wanted place is answered once, by C or M, in any
+order; requests may be answered one after the other. After X the giving side may answer what is left with M, whether it
+has the chunks or not; X for a request that is answered already means nothing. A request's number may be used again when
+all of its places are answered. Small chunks travel many to a frame of about 1 MiB (4 on a bulk channel); a frame is
+never over `MAX_FRAME`. The wanting side keeps at most `MAX_REQUESTS` requests open, reads whatever is on its way, and
 verifies each chunk against the id that it asked for. A frame that breaks these rules ends the stream.
 
 A peer that may not read a folder is answered M for all of it, as if the folder were not there.
@@ -38,11 +39,12 @@ class BadMessage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Chunks of a folder that the sender lacks."""
+    """Chunks of a folder that the sender lacks. `urgent`: before what was wanted earlier."""
 
     request: int
     folder: bytes
     ids: tuple[bytes, ...]
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ def parts_of(message: Message) -> list[bytes | memoryview]:
     """Return the message as one frame, in parts: chunks are not copied."""
     number = message.request.to_bytes(4)
     match message:
-        case Want(_, folder, ids):
-            return [b"W", number, folder, *ids]
+        case Want(_, folder, ids, urgent):
+            return [b"U" if urgent else b"W", number, folder, *ids]
         case Cancel():
             return [b"X", number]
         case Chunks(_, chunks):
@@ -99,7 +101,7 @@ def decode(frame: bytes | memoryview) -> Message:
         raise BadMessage("a frame of fewer than 5 bytes")
     request = int.from_bytes(frame[1:5])
     match bytes(frame[:1]):
-        case b"W":
+        case b"W" | b"U":
             return _want(request, bytes(frame))
         case b"X":
             if len(frame) != 5:
@@ -120,7 +122,7 @@ def _want(request: int, frame: bytes) -> Want:
     if rest or not 0 < count <= MAX_WANTED:
         raise BadMessage("a want of a wrong size")
     ids = tuple(frame[at : at + ID_SIZE] for at in range(start, len(frame), ID_SIZE))
-    return Want(request, frame[5:start], ids)
+    return Want(request, frame[5:start], ids, frame[:1] == b"U")
 
 
 def _chunks(request: int, frame: bytes | memoryview) -> Chunks:

@@ -1,24 +1,32 @@
 """Who is asked for what. Pure: wants and holders in, requests out.
 
 Each chunk is asked of one holder at a time. What a holder lacks, or drops by leaving, goes to the others; what every
-holder present lacks is stalled, until a holder joins. Wants of the lower priority number come first, then those that
-came first. A holder that has been asked and is slow loses its oldest chunks to one that has nothing to do.
+holder present lacks is stalled, until a holder joins. Wants of the lower priority number come first; among those, each
+folder gets as many bytes as the others, and in a folder those go first that came first. Urgent wants (a priority below
+0) do not wait for room in the window. A holder that has been asked and is silent or slow loses chunks to one that has
+nothing to do. What several devices need at the same time is shared out among them: see `shares`.
 
-Open wants lie in groups, one for each (priority, set of holders that lack them), so that no request ever passes over
-wants that the asked one lacks: with a million open and one new holder, the next request still costs what it asks for.
+Open wants lie in groups, one for each (priority, folder, owner of the share, set of holders that lack them), so that no
+request ever passes over wants that the asked one lacks: with a million open and one new holder, the next request still
+costs what it asks for.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from shoal.transfer.messages import MAX_WANTED
+from shoal.transfer.shares import Shares
 
 Key = tuple[bytes, bytes]  # folder, chunk id
 SHARE = 1024 * 1024  # bytes below which what is left is not divided among the holders
 PATIENCE = 10.0  # seconds that a holder may take before an idle one may be asked as well
+SILENT = 2.0  # seconds without a byte after which an idle one may be asked
+TAIL = 2.0  # seconds that a slow one may need for what it owes before a quicker one is asked as well
+RATE_OVER = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,7 @@ class Request:
     folder: bytes
     ids: tuple[bytes, ...]
     lengths: tuple[int, ...]
+    urgent: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -38,15 +47,32 @@ class _Want:
     lackers: frozenset[Hashable] = frozenset()
     holder: Hashable | None = None  # None: open
     asked_at: float = 0.0
+    owner: bytes | None = None  # whose share it is in, where there are shares
 
 
 @dataclass(slots=True, eq=False)
 class _Holder:
+    device: Hashable
     asked: dict[Key, _Want] = field(default_factory=dict)  # the oldest first
     flying: int = 0  # bytes asked for and not come
+    heard_at: float = 0.0  # when the last byte came, or the first question went
+    came: float = 0.0  # bytes since `since`
+    since: float = 0.0
+
+    def rate(self, now: float) -> float:
+        """Return the bytes a second that come, or came when it was last asked; 0 where that is not known."""
+        until = now if self.flying else self.heard_at
+        return self.came / (until - self.since) if until > self.since else 0.0
 
 
 _Group = OrderedDict[Key, _Want]
+
+
+class _Name(NamedTuple):
+    priority: int
+    folder: bytes
+    owner: bytes | None
+    lackers: frozenset[Hashable]
 
 
 class Scheduler:
@@ -54,10 +80,17 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._wants: dict[Key, _Want] = {}
-        self._open: dict[tuple[int, frozenset[Hashable]], _Group] = {}
+        self._open: dict[_Name, _Group] = {}
         self.open_bytes = 0  # wanted, and nobody is asked for it
         self._holders: dict[Hashable, _Holder] = {}
+        self._shares: dict[bytes, Shares] = {}
+        self._served: dict[bytes, int] = {}  # bytes asked for, of folders that have open wants
         self._count = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything is wanted."""
+        return bool(self._wants)
 
     def want(self, folder: bytes, chunks: Iterable[tuple[bytes, int]], priority: int = 0) -> None:
         """Want chunks, (id, length in bytes) each. One that is wanted already only becomes more urgent."""
@@ -67,6 +100,7 @@ class Scheduler:
             if known is None:
                 self._count += 1
                 self._wants[key] = want = _Want(length, priority, self._count)
+                want.owner = self._owner(key)
                 self._put(key, want)
             elif priority < known.priority:
                 if known.holder is None:
@@ -85,9 +119,9 @@ class Scheduler:
         for chunk in chunks:
             self._drop((folder, chunk))
 
-    def holder_joined(self, holder: Hashable) -> None:
-        """A peer can be asked."""
-        self._holders.setdefault(holder, _Holder())
+    def holder_joined(self, holder: Hashable, device: Hashable = None) -> None:
+        """A peer can be asked. `device`: whose it is, where that is not the holder itself."""
+        self._holders.setdefault(holder, _Holder(holder if device is None else device))
 
     def holder_left(self, holder: Hashable) -> None:
         """A peer cannot be asked any more; what it was asked for is open again, first in line."""
@@ -101,30 +135,69 @@ class Scheduler:
 
     def retry_missing(self, holder: Hashable) -> None:
         """The holder may have gained chunks since it said that it lacks them."""
-        for group in [key for key in self._open if holder in key[1]]:
-            for key, want in self._open.pop(group).items():
-                self.open_bytes -= want.length
+        for group in [name for name in self._open if holder in name.lackers]:
+            for key, want in list(self._open[group].items()):
+                self._take(key, want)
                 want.lackers -= {holder}
                 self._put(key, want)
         for other in self._holders.values():
             for want in other.asked.values():
                 want.lackers -= {holder}
 
+    def set_rivals(self, folder: bytes, own: bytes, devices: Iterable[bytes], now: float) -> None:
+        """Say which other devices need the folder as this one does, and are connected."""
+        shares, wanted = self._shares.get(folder), set(devices) - {own}
+        if wanted == (shares.rivals.keys() if shares is not None else set()):
+            return
+        again = [pair for name, group in self._open.items() if name.folder == folder for pair in group.items()]
+        for key, want in again:
+            self._take(key, want)
+        if wanted:
+            shares = self._shares.setdefault(folder, Shares(own))
+            shares.set_rivals(wanted, now)
+        else:
+            del self._shares[folder]
+        for key, want in sorted(again, key=lambda pair: pair[1].order):
+            want.owner = self._owner(key)
+            self._put(key, want)
+
+    def on_have(self, device: bytes, folder: bytes, chunks: Iterable[bytes], now: float) -> None:
+        """A device has these by now."""
+        shares = self._shares.get(folder)
+        holders = {holder for holder, state in self._holders.items() if state.device == device}
+        for chunk in chunks:
+            want = self._wants.get((folder, chunk))
+            if shares is not None:
+                shares.on_have(device, chunk, want.length if want is not None else 0, now)
+            if want is None or not holders & want.lackers:
+                continue
+            if want.holder is None:
+                self._take((folder, chunk), want)
+            want.lackers -= holders
+            if want.holder is None:
+                self._put((folder, chunk), want)
+
+    def heard(self, holder: Hashable, now: float) -> None:
+        """Bytes came from a holder, be it of a chunk that is not whole."""
+        if (state := self._holders.get(holder)) is not None:
+            state.heard_at = now
+
     def next_request(self, holder: Hashable, window: int, now: float) -> Request | None:
-        """Choose what to ask `holder` for now, so that at most `window` bytes are under way (one chunk always may
+        """Return what to ask the holder for next, with at most `window` bytes under way (one chunk always may
         be). Returns None when there is no room, or nothing for it."""
         state = self._holders[holder]
         room = window - state.flying
-        if room <= 0 or (state.flying > 0 and room < window // 4):
-            return None  # few large requests rather than many small ones
-        usable = [(key[0], group) for key, group in self._open.items() if holder not in key[1]]
-        if usable:
-            group = min(usable, key=lambda each: (each[0], next(iter(each[1].values())).order))[1]
-            chosen = _from_front(group, min(room, max(SHARE, self.open_bytes // len(self._holders))))
+        names = [name for name in self._open if holder not in name.lackers]
+        if room <= 0 or (state.flying > 0 and room < window // 4):  # few large requests rather than many small ones
+            urgent = [name for name in names if name.priority < 0]
+            chosen = self._first(state, urgent, SHARE) if state.flying <= window + 2 * SHARE else []
         else:
-            chosen = self._overdue(holder, min(room, SHARE), now)
+            chosen = self._offered(holder, state, room) or self._first(state, names, room)
+            chosen = chosen or self._late(state, names, room, now) or self._overdue(holder, min(room, SHARE), now)
         if not chosen:
             return None
+        if not state.flying:
+            state.heard_at, state.since, state.came = now, now, 0.0
         for key, want in chosen:
             if want.holder is None:
                 self._take(key, want)
@@ -133,10 +206,73 @@ class Scheduler:
             want.holder, want.asked_at = holder, now
             state.asked[key] = want
             state.flying += want.length
-        return Request(chosen[0][0][0], tuple(key[1] for key, _ in chosen), tuple(want.length for _, want in chosen))
+        folder = chosen[0][0][0]
+        if folder in self._served:
+            self._served[folder] += sum(want.length for _, want in chosen)
+        lengths = tuple(want.length for _, want in chosen)
+        return Request(folder, tuple(key[1] for key, _ in chosen), lengths, chosen[0][1].priority < 0)
 
-    def on_chunk(self, folder: bytes, chunk: bytes) -> bool:
+    def _first(self, state: _Holder, names: Sequence[_Name], room: int) -> list[tuple[Key, _Want]]:
+        """Return what is first in line of what the holder is to be asked for."""
+        usable = [name for name in names if self._is_for(state, name)]
+        if not usable:
+            return []
+
+        def rank(name: _Name) -> tuple[int, int, int]:
+            return name.priority, self._served[name.folder], next(iter(self._open[name].values())).order
+
+        return _from_front(self._open[min(usable, key=rank)], self._part(room))
+
+    def _part(self, room: int) -> int:
+        return min(room, max(SHARE, self.open_bytes // len(self._holders)))
+
+    def _is_for(self, state: _Holder, name: _Name) -> bool:
+        shares = self._shares.get(name.folder)
+        if shares is None:
+            return True
+        if state.device not in shares.rivals:
+            return name.owner in (None, shares.own)
+        # A rival may have what it told nobody of: where none else has it, it is asked.
+        others = (holder for holder, other in self._holders.items() if other.device not in shares.rivals)
+        return all(holder in name.lackers for holder in others)
+
+    def _offered(self, holder: Hashable, state: _Holder, room: int) -> list[tuple[Key, _Want]]:
+        """Return what a rival says that it has."""
+        for folder, shares in self._shares.items():
+            if not isinstance(state.device, bytes):
+                continue
+            offers, left = shares.offers(state.device), self._part(room)
+            chosen: list[tuple[Key, _Want]] = []
+            while offers and len(chosen) < MAX_WANTED:
+                chunk = next(iter(offers))
+                want = self._wants.get((folder, chunk))
+                if want is not None and want.holder is None and holder not in want.lackers:
+                    if chosen and want.length > left:
+                        break
+                    chosen.append(((folder, chunk), want))
+                    left -= want.length
+                del offers[chunk]
+            if chosen:
+                return chosen
+        return []
+
+    def _late(self, state: _Holder, names: Sequence[_Name], room: int, now: float) -> list[tuple[Key, _Want]]:
+        """Return what is a late rival's, the last first."""
+        for name in names:
+            shares = self._shares.get(name.folder)
+            if shares is None or name.owner is None or state.device in shares.rivals:
+                continue
+            if shares.is_late(name.owner, now):
+                return _from_front(reversed(self._open[name].items()), min(room, SHARE))
+        return []
+
+    def on_chunk(self, folder: bytes, chunk: bytes, holder: Hashable = None, length: int = 0, now: float = 0.0) -> bool:
         """A verified chunk came, of whomever; return whether it was still wanted."""
+        if (state := self._holders.get(holder)) is not None:
+            if now - state.since > RATE_OVER:
+                state.came, state.since = state.came / 2, now - (now - state.since) / 2
+            state.came += length
+            state.heard_at = now
         return self._drop((folder, chunk))
 
     def on_missing(self, holder: Hashable, folder: bytes, chunk: bytes) -> None:
@@ -166,35 +302,54 @@ class Scheduler:
 
     def _lost(self) -> list[_Group]:
         present = self._holders.keys()
-        return [group for (_, lackers), group in self._open.items() if present <= lackers] if present else []
+        return [group for name, group in self._open.items() if present <= name.lackers] if present else []
 
     def _overdue(self, holder: Hashable, room: int, now: float) -> list[tuple[Key, _Want]]:
+        """Return what others owe and are too slow with."""
+        mine = self._holders[holder].rate(now)
         for other, state in self._holders.items():
-            if other == holder:
+            if other == holder or not state.asked:
                 continue
-            late: _Group = OrderedDict()
-            for key, want in state.asked.items():
-                if want.asked_at + PATIENCE > now:
-                    break
-                if holder not in want.lackers:
-                    late[key] = want
-            if late:
+            owed = [(key, want) for key, want in state.asked.items() if holder not in want.lackers]
+            if not owed:
+                continue
+            oldest = owed[0][1].asked_at
+            if now - max(state.heard_at, oldest) >= SILENT:
+                return _from_front(owed, room)
+            if late := [(key, want) for key, want in owed if want.asked_at + PATIENCE <= now]:
                 return _from_front(late, room)
+            theirs = state.rate(now)
+            if theirs and mine > 2 * theirs and state.flying / theirs > TAIL:
+                return _from_front(reversed(owed), room)
         return []
 
+    def _owner(self, key: Key) -> bytes | None:
+        shares = self._shares.get(key[0])
+        return shares.owner(key[1]) if shares is not None and shares.rivals else None
+
     def _put(self, key: Key, want: _Want, *, first: bool = False) -> None:
-        group = self._open.setdefault((want.priority, want.lackers), OrderedDict())
+        folder = key[0]
+        if folder not in self._served:  # it begins with what the others have had, not with all that it missed
+            self._served[folder] = min(self._served.values(), default=0)
+        group = self._open.setdefault(_Name(want.priority, folder, want.owner, want.lackers), OrderedDict())
         group[key] = want
         self.open_bytes += want.length
+        if (shares := self._shares.get(folder)) is not None:
+            shares.on_open(key[1], want.length, want.owner)
         if first:
             group.move_to_end(key, last=False)
 
     def _take(self, key: Key, want: _Want) -> None:
-        name = (want.priority, want.lackers)
+        folder = key[0]
+        name = _Name(want.priority, folder, want.owner, want.lackers)
         del self._open[name][key]
         if not self._open[name]:
             del self._open[name]
+            if len(self._served) > 64 and not any(other.folder == folder for other in self._open):
+                del self._served[folder]
         self.open_bytes -= want.length
+        if (shares := self._shares.get(folder)) is not None:
+            shares.on_taken(key[1], want.length, want.owner)
 
     def _take_from_holder(self, key: Key, want: _Want) -> None:
         state = self._holders[want.holder]
@@ -213,9 +368,9 @@ class Scheduler:
         return True
 
 
-def _from_front(group: _Group, room: int) -> list[tuple[Key, _Want]]:
+def _from_front(items: Iterable[tuple[Key, _Want]] | _Group, room: int) -> list[tuple[Key, _Want]]:
     chosen: list[tuple[Key, _Want]] = []
-    for key, want in group.items():
+    for key, want in items.items() if isinstance(items, OrderedDict) else items:
         if chosen and (want.length > room or key[0] != chosen[0][0][0] or len(chosen) == MAX_WANTED):
             break
         chosen.append((key, want))

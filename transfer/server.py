@@ -6,6 +6,7 @@ and the network work side by side, and a peer that takes slowly costs one batch 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,9 +76,10 @@ class _Server:
         self._stream = stream
         self._source = source
         self._open: dict[int, _Question] = {}
+        self._urgent: deque[_Question] = deque()
 
     async def run(self) -> None:
-        ask, asked = trio.open_memory_channel[_Question](MAX_REQUESTS)
+        ask, asked = trio.open_memory_channel[_Question | None](2 * MAX_REQUESTS)
         answer, answers = trio.open_memory_channel[_Answer](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, ask, name="exchange serve listen")
@@ -85,7 +87,7 @@ class _Server:
             for lane in range(self._stream.lanes):
                 nursery.start_soon(self._send_all, answers, lane, name="exchange serve send")
 
-    async def _listen(self, ask: trio.MemorySendChannel[_Question]) -> None:
+    async def _listen(self, ask: trio.MemorySendChannel[_Question | None]) -> None:
         with ask:
             while (frame := await self._stream.receive()) is not None:
                 message = decode(frame)
@@ -93,7 +95,9 @@ class _Server:
                     if message.request in self._open:
                         raise BadMessage("a request's number was used again too early")
                     self._open[message.request] = question = _Question(message)
-                    await ask.send(question)
+                    if message.urgent:
+                        self._urgent.append(question)
+                    await ask.send(None if message.urgent else question)
                 elif isinstance(message, Cancel):
                     if (question_or_none := self._open.get(message.request)) is not None:
                         question_or_none.cancelled = True
@@ -101,11 +105,17 @@ class _Server:
                     raise BadMessage("an answer where a question was due")
 
     async def _answer_all(
-        self, asked: trio.MemoryReceiveChannel[_Question], answer: trio.MemorySendChannel[_Answer]
+        self, asked: trio.MemoryReceiveChannel[_Question | None], answer: trio.MemorySendChannel[_Answer]
     ) -> None:
         with answer:
             async for question in asked:
-                await self._answer(question, answer)
+                await self._answer_urgent(answer)
+                if question is not None:
+                    await self._answer(question, answer)
+
+    async def _answer_urgent(self, answer: trio.MemorySendChannel[_Answer]) -> None:
+        while self._urgent:
+            await self._answer(self._urgent.popleft(), answer)
 
     async def _answer(self, question: _Question, answer: trio.MemorySendChannel[_Answer]) -> None:
         want = question.want
@@ -123,6 +133,10 @@ class _Server:
 
         missing: list[int] = []
         while may and at < len(want.ids) and not question.cancelled:
+            if self._urgent and not want.urgent:
+                if held:
+                    await send_held()
+                await self._answer_urgent(answer)
             batch = await self._source.read(want.folder, want.ids[at : at + BATCH])
             fresh = batch if isinstance(batch, LaidOut) and None not in batch else None
             for place, data in enumerate(batch, at):

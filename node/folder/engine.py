@@ -110,7 +110,7 @@ class FolderEngine:
         ways = self._disk, self._turns, self.root, self.index, replica
         at = self._disk, self.root, self.index, replica
         self._placer = Placer(*ways, fetch, self._problems)
-        self._reader = ChunkReader(*ways)
+        self._reader = ChunkReader(*ways, self._placer.arriving)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time, self.is_idle)
         self._scanner = Scanner(*ways, self._rules, self._problems, busy, self.selection)
         recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time), self.selection)
@@ -164,6 +164,15 @@ class FolderEngine:
     @on_event.setter
     def on_event(self, listener: Callable[[str, str], None]) -> None:
         self._pulse.on_event = listener
+
+    @property
+    def on_arrived(self) -> Callable[[list[bytes]], None]:
+        """Called with the chunks that came to this disk, as soon as others can have them."""
+        return self._placer.on_arrived
+
+    @on_arrived.setter
+    def on_arrived(self, listener: Callable[[list[bytes]], None]) -> None:
+        self._placer.on_arrived = listener
 
     def _tell_event(self, kind: str, text: str) -> None:
         self._pulse.on_event(kind, text)

@@ -20,6 +20,7 @@ from operator import itemgetter
 import trio
 
 from shoal.crdt.model import CHUNK_REF_SIZE, ROOT, FileContent, NodeId, NodeView
+from shoal.node.folder.arriving import Arriving
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.install import Installer, Target
@@ -93,6 +94,8 @@ class Placer:
         self._filling: Counter[NodeId] = Counter()  # folders, and how many files take their names in them
         self.wanted_bytes = 0  # of files being placed, not landed yet
         self._temporaries = os.path.join(root, PRIVATE, "tmp")
+        self.arriving = Arriving()
+        self.on_arrived: Callable[[list[bytes]], None] = lambda chunks: None
 
     def temporary(self, view: NodeView) -> str:
         """Return the path of the temporary for this version of this node."""
@@ -127,6 +130,13 @@ class Placer:
             left -= size
             self.wanted_bytes -= size
 
+        try:
+            return await self._place(views, wanted, landed)
+        finally:
+            self.wanted_bytes -= left
+            self._forget_arriving(views)
+
+    async def _place(self, views: Sequence[NodeView], wanted: int, landed: Callable[[int], None]) -> Outcome:
         zeros = {view.id: self._zeros_of(view) for view in views}
         made = _Temporaries()
         try:
@@ -137,11 +147,13 @@ class Placer:
             for view in views:
                 self._problems.report(self._relative(view) or view.name, error, view.copy_of or view.id)
             return Outcome((), (), (), tuple(view.id for view in views))
-        finally:
-            self.wanted_bytes -= left
         whole = [view for view in views if view.id not in lacking]
         outcome = await self._finish(whole, made.finished)
         return replace(outcome, lacking=tuple(lacking))
+
+    def _forget_arriving(self, views: Sequence[NodeView]) -> None:
+        for view in views:
+            self.arriving.drop(self.temporary(view)[len(self._root) + 1 :])
 
     def _check_room(self, wanted: int) -> None:
         free, total = self._disk.fs.space(self._root)
@@ -203,6 +215,10 @@ class Placer:
         async def sink(chunks: Landed) -> None:
             work = [(path, at, data) for chunk, data in chunks for path, at in pieces[chunk]]
             await self._turns.run(write, work, lambda piece: len(piece[2]))
+            for chunk, data in chunks:
+                path, at = pieces[chunk][0]
+                self.arriving.add(chunk, path[len(self._root) + 1 :], at, len(data))
+            self.on_arrived([chunk for chunk, _ in chunks])
             for chunk, data in chunks:
                 landed(len(data) * len(pieces[chunk]))
 

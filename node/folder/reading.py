@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shoal.node.folder.arriving import Arriving
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.local import LocalIndex
+from shoal.node.folder.local import PRIVATE, LocalIndex
 from shoal.node.folder.objects import Objects
 from shoal.node.replica import Replica
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import LaidOut
 from shoal.transfer.chunking import chunk_id
 
+TEMPORARIES = f"{PRIVATE}/tmp/"
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once
 
 _Wanted = tuple[bytes, Sequence[tuple[str, int]], memoryview]
@@ -22,7 +24,17 @@ _Wanted = tuple[bytes, Sequence[tuple[str, int]], memoryview]
 class ChunkReader:
     """Reads chunks of one folder."""
 
-    def __init__(self, disk: Disk, turns: DiskTurns, root: str, index: LocalIndex, replica: Replica) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        turns: DiskTurns,
+        root: str,
+        index: LocalIndex,
+        replica: Replica,
+        arriving: Arriving | None = None,
+    ) -> None:
+        """`arriving`: chunks that are in temporaries alone."""
+        self._arriving = arriving or Arriving()
         self._disk = disk
         self._objects = Objects(disk, root)
         self._turns = turns
@@ -37,6 +49,8 @@ class ChunkReader:
         size = 0
         for chunk in ids:
             sources = list(self._index.sources(chunk))
+            if (coming := self._arriving.source(chunk)) is not None:
+                sources.append(coming)
             length = sources[0][2] if sources else 0
             if lengths and size + length > READ_BYTES:
                 break
@@ -61,5 +75,6 @@ class ChunkReader:
         for path, offset in places:
             if self._objects.read_source_into(path, offset, into) and chunk_id(self._key, into) == chunk:
                 return into, damaged
-            damaged.append(path)
+            if not path.startswith(TEMPORARIES):  # which may just have taken its name
+                damaged.append(path)
         return None, damaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from shoal.node.replica import Replica
 from shoal.node.session import Session
 from shoal.node.store import MemoryStore
 from shoal.node.store.port import Op
+from shoal.node.swarm import Swarm
 from shoal.transfer.client import Fetcher
 
 T = TypeVar("T")
@@ -133,6 +135,7 @@ class Device:
         self.scope = trio.CancelScope()
         self.store.dead = False
         self.fetcher = Fetcher()
+        self.swarm = Swarm(self.key.id, self.fetcher, self.sessions, self.need)
         self.replica = Replica(
             self.store, FOLDER, b"s" * 32, self.key, lambda device: True, self._now_ms, self.chance.randbytes
         )
@@ -149,6 +152,7 @@ class Device:
         )
         self.replica.grown = self._wake
         self.engine.on_progress = self._wake
+        self.engine.on_arrived = partial(self.swarm.on_arrived, FOLDER)
         self.engine.on_event = self._on_event
         self.up = True
         try:
@@ -223,6 +227,7 @@ class Device:
             self.trouble.append(text)
 
     def _wake(self) -> None:
+        self.swarm.on_need(FOLDER)
         for session in self.sessions.values():
             session.wake()
 
@@ -279,8 +284,13 @@ class Device:
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
         pass
 
+    def on_have(self, device: DeviceId, folder: FolderId, chunks: Sequence[bytes]) -> None:
+        self.fetcher.on_have(device, folder, chunks)
+
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
-        self.fetcher.retry_missing(device)
+        self.swarm.on_need(folder)
+        if self.swarm.may_have_more(device, folder, trio.current_time()):
+            self.fetcher.retry_missing(device)
         self.engine.retry_now()
 
     def on_log_restarted(self) -> None:

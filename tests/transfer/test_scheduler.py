@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.transfer.messages import MAX_WANTED
-from shoal.transfer.scheduler import PATIENCE, Request, Scheduler
+from shoal.transfer.scheduler import PATIENCE, SILENT, Request, Scheduler
 
 F = b"folder"
 G = b"garden"
@@ -94,15 +94,77 @@ def test_what_a_holder_owed_when_it_left_is_asked_first_and_in_its_order() -> No
     assert asked(scheduler.next_request("b", BIG, 0))[: len(first)] == first
 
 
-def test_an_idle_holder_takes_over_what_another_is_too_slow_with() -> None:
-    scheduler = ready(2, "slow", "idle")
-    assert asked(scheduler.next_request("slow", BIG, 0)) == ids(2)
-    assert scheduler.next_request("idle", BIG, PATIENCE - 1) is None
-    assert asked(scheduler.next_request("idle", BIG, PATIENCE)) == ids(2)
-    assert scheduler.next_request("slow", BIG, PATIENCE + 1) is None
-    scheduler.on_missing("slow", F, ids(2)[0])
+def test_an_idle_holder_takes_over_from_one_that_is_silent() -> None:
+    scheduler = ready(2, "silent", "idle")
+    assert asked(scheduler.next_request("silent", BIG, 0)) == ids(2)
+    assert scheduler.next_request("idle", BIG, SILENT - 0.1) is None
+    assert asked(scheduler.next_request("idle", BIG, SILENT)) == ids(2)
+    assert scheduler.next_request("silent", BIG, SILENT + 0.1) is None
+    scheduler.on_missing("silent", F, ids(2)[0])
     assert scheduler.on_chunk(F, ids(2)[0])
     assert not scheduler.on_chunk(F, ids(2)[0])
+
+
+def test_who_sends_bytes_of_a_large_chunk_is_not_silent_but_has_no_endless_time() -> None:
+    scheduler = ready(1, "slow", "idle", length=4 * MIB)
+    scheduler.next_request("slow", BIG, 0)
+    for second in range(1, int(PATIENCE)):
+        scheduler.heard("slow", second)
+        assert scheduler.next_request("idle", BIG, second + 0.5) is None
+    assert asked(scheduler.next_request("idle", BIG, PATIENCE)) == ids(1)
+
+
+def test_a_quick_holder_takes_the_last_of_what_a_slow_one_owes() -> None:
+    scheduler = ready(60, "slow", "quick", length=MIB)
+    theirs = asked(scheduler.next_request("slow", 30 * MIB, 0))
+    while scheduler.open_bytes:
+        for chunk in asked(scheduler.next_request("quick", 40 * MIB, 0)):
+            scheduler.on_chunk(F, chunk, "quick", MIB, 0.1)
+    scheduler.on_chunk(F, theirs[0], "slow", MIB, 1.0)
+    assert asked(scheduler.next_request("quick", 40 * MIB, 1.0)) == theirs[-1:]
+
+
+def test_each_folder_gets_as_much_as_the_others() -> None:
+    scheduler = ready(100, "a", length=MIB)
+    scheduler.want(G, [(each, MIB) for each in ids(100)])
+    given = {F: 0, G: 0}
+    for _ in range(40):
+        request = scheduler.next_request("a", 4 * MIB, 0)
+        assert request is not None
+        given[request.folder] += sum(request.lengths)
+        for chunk in request.ids:
+            scheduler.on_chunk(request.folder, chunk)
+    assert abs(given[F] - given[G]) <= 4 * MIB
+
+
+def test_a_folder_that_comes_late_does_not_catch_up() -> None:
+    scheduler = ready(100, "a", length=MIB)
+    for _ in range(10):
+        request = scheduler.next_request("a", 4 * MIB, 0)
+        assert request is not None
+        for chunk in request.ids:
+            scheduler.on_chunk(F, chunk)
+    scheduler.want(G, [(each, MIB) for each in ids(100)])
+    folders = []
+    for _ in range(6):
+        request = scheduler.next_request("a", 4 * MIB, 0)
+        assert request is not None
+        folders.append(request.folder)
+        for chunk in request.ids:
+            scheduler.on_chunk(request.folder, chunk)
+    assert folders.count(F) >= 2
+
+
+def test_an_urgent_want_does_not_wait_for_room_and_not_all_of_the_window_is_its() -> None:
+    scheduler = ready(100, "a", length=MIB)
+    scheduler.next_request("a", 4 * MIB, 0)
+    assert scheduler.next_request("a", 4 * MIB, 0) is None
+    scheduler.want(G, [(each, MIB) for each in ids(50)], priority=-1)
+    urgent = 0
+    while (request := scheduler.next_request("a", 4 * MIB, 0)) is not None:
+        assert request.urgent
+        urgent += len(request.ids)
+        assert urgent <= 4
 
 
 def test_what_is_forgotten_is_not_asked_and_not_taken() -> None:

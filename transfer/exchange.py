@@ -88,6 +88,7 @@ class Exchange:
         self._idle_after = idle_after
         self._retiring = False
         self._scope = trio.CancelScope()
+        self._begun = trio.Event()
 
     async def run(self) -> None:
         """Ask and take until the stream breaks, or it is retired (returns) or the peer lies (raises LyingHolder)."""
@@ -148,6 +149,7 @@ class Exchange:
                 continue
             if not self._asked:
                 self._heard = now
+                self._begun.set()
             number = (number + 1) % (1 << 32)
             key = self._taker.key_for(request.folder, request.ids[0]) or b""
             self._asked[number] = _Asked(request, now, set(range(len(request.ids))), key)
@@ -226,7 +228,12 @@ class Exchange:
 
     async def _watch(self) -> None:
         while True:
-            await trio.sleep(LISTEN if self._asked else SILENCE / 4)
+            if self._asked:
+                await trio.sleep(LISTEN)
+            else:
+                self._begun = trio.Event()
+                with trio.move_on_after(SILENCE / 4):
+                    await self._begun.wait()
             if self._stream.arrived != self._arrived:
                 self._arrived, self._heard = self._stream.arrived, trio.current_time()
                 self._scheduler.heard(self, self._heard)

@@ -27,6 +27,8 @@ PATIENCE = 10.0  # seconds that a holder may take before an idle one may be aske
 SILENT = 2.0  # seconds without a byte after which an idle one may be asked
 TAIL = 2.0  # seconds that a slow one may need for what it owes before a quicker one is asked as well
 RATE_OVER = 5.0  # seconds
+SHARED_WINDOW = 4 * 1024 * 1024  # bytes
+SHARED_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class _Want:
     holder: Hashable | None = None  # None: open
     asked_at: float = 0.0
     owner: bytes | None = None  # whose share it is in, where there are shares
+    former: Hashable | None = None  # who was asked before the holder, and may send it yet
 
 
 @dataclass(slots=True, eq=False)
@@ -186,6 +189,8 @@ class Scheduler:
         """Return what to ask the holder for next, with at most `window` bytes under way (one chunk always may
         be). Returns None when there is no room, or nothing for it."""
         state = self._holders[holder]
+        if self._shares:  # what is asked for early cannot be had of a rival that gets it first
+            window = min(window, max(SHARED_WINDOW, int(SHARED_SECONDS * state.rate(now))))
         room = window - state.flying
         names = [name for name in self._open if holder not in name.lackers]
         if room <= 0 or (state.flying > 0 and room < window // 4):  # few large requests rather than many small ones
@@ -201,11 +206,12 @@ class Scheduler:
         for key, want in chosen:
             if want.holder is None:
                 self._take(key, want)
+                want.former = None
             else:
+                want.former = want.holder
                 self._take_from_holder(key, want)
-            want.holder, want.asked_at = holder, now
-            state.asked[key] = want
-            state.flying += want.length
+            want.asked_at = now
+            self._give_to(holder, key, want)
         folder = chosen[0][0][0]
         if folder in self._served:
             self._served[folder] += sum(want.length for _, want in chosen)
@@ -257,7 +263,9 @@ class Scheduler:
         return []
 
     def _late(self, state: _Holder, names: Sequence[_Name], room: int, now: float) -> list[tuple[Key, _Want]]:
-        """Return what is a late rival's, the last first."""
+        """Return what is a late rival's, the last first, for a way that else lies idle."""
+        if state.flying >= SHARE:
+            return []
         for name in names:
             shares = self._shares.get(name.folder)
             if shares is None or name.owner is None or state.device in shares.rivals:
@@ -286,6 +294,9 @@ class Scheduler:
         elif want.holder == holder:
             self._take_from_holder(key, want)
         want.lackers |= {holder}
+        if want.holder is None and want.former in self._holders and want.former not in want.lackers:
+            self._give_to(want.former, key, want)
+            want.former = None
         if want.holder is None:
             self._put(key, want)
 
@@ -310,7 +321,11 @@ class Scheduler:
         for other, state in self._holders.items():
             if other == holder or not state.asked:
                 continue
-            owed = [(key, want) for key, want in state.asked.items() if holder not in want.lackers]
+            owed = [
+                pair
+                for pair in state.asked.items()
+                if holder not in pair[1].lackers and self._may_have(holder, pair[0])
+            ]
             if not owed:
                 continue
             oldest = owed[0][1].asked_at
@@ -322,6 +337,11 @@ class Scheduler:
             if theirs and mine > 2 * theirs and state.flying / theirs > TAIL:
                 return _from_front(reversed(owed), room)
         return []
+
+    def _may_have(self, holder: Hashable, key: Key) -> bool:
+        """Return whether a holder has a chunk, as far as is known; a rival says what it has."""
+        shares, device = self._shares.get(key[0]), self._holders[holder].device
+        return shares is None or device not in shares.rivals or key[1] in shares.rivals[device].has
 
     def _owner(self, key: Key) -> bytes | None:
         shares = self._shares.get(key[0])
@@ -350,6 +370,12 @@ class Scheduler:
         self.open_bytes -= want.length
         if (shares := self._shares.get(folder)) is not None:
             shares.on_taken(key[1], want.length, want.owner)
+
+    def _give_to(self, holder: Hashable, key: Key, want: _Want) -> None:
+        state = self._holders[holder]
+        want.holder = holder
+        state.asked[key] = want
+        state.flying += want.length
 
     def _take_from_holder(self, key: Key, want: _Want) -> None:
         state = self._holders[want.holder]

@@ -5,7 +5,7 @@ Keys after the folder's 16 bytes, in column `index`: `d` + node -> bytes that it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from shoal.crdt.model import FolderId, NodeId
@@ -27,6 +27,7 @@ class DirtyNodes:
         self.bytes = 0
         self._few: set[NodeId] | None = set()  # all of them, None while they are many
         self._since: set[NodeId] | None = None
+        self._urgent: dict[NodeId, None] = {}
         self.load()
 
     def load(self) -> None:
@@ -47,6 +48,16 @@ class DirtyNodes:
         self.bytes += size
         self._remember(node)
         self._staging.put("index", self._prefix + node, size.to_bytes(8))
+
+    def hurry(self, nodes: Iterable[NodeId]) -> None:
+        """Have these, which are marked, be the first ones: a person waits for them. Not beyond a restart."""
+        self._urgent |= dict.fromkeys(nodes)
+        while len(self._urgent) > FEW:
+            del self._urgent[next(iter(self._urgent))]
+
+    def urgent(self, skip: Collection[NodeId] = ()) -> list[NodeId]:
+        """Return those that a person waits for, but for `skip`."""
+        return [node for node in self._urgent if node not in skip]
 
     def clean(self, node: NodeId) -> None:
         """Stage the removal of a mark."""
@@ -81,6 +92,7 @@ class DirtyNodes:
         return found
 
     def _forget(self, node: NodeId) -> bool:
+        self._urgent.pop(node, None)
         old = self._staging.get("index", self._prefix + node)
         if old is None:
             return False

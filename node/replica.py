@@ -32,6 +32,8 @@ from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging, Store
 from shoal.node.tree_store import StoredIndex
 
+FEW = 16  # small changes that come at once are what a person just did, and waits for elsewhere; no clock says that
+SMALL = 1024 * 1024  # bytes
 VIEWS = 5000  # kept, as each is asked for several times while its file is planned and placed
 READ_LIMIT = 2 * 1024 * 1024  # bytes of entries read at once for a peer
 
@@ -238,6 +240,7 @@ class Replica:
         """Apply entries that a peer sent, in their order, up to the first that is refused; return why it was."""
         refusal: Refusal | None = None
         grown = False
+        news: set[NodeId] = set()
         with self._atomic():
             for encoded in entries:
                 try:
@@ -256,9 +259,11 @@ class Replica:
                     break
                 self.staging.put("log", self._entry_key(entry.log, entry.seq), encoded)
                 self._set_head(entry.log, LogHead(entry.seq + 1, entry.hash))
-                self._take(facts, {})
+                news |= self._take(facts, {})
                 grown = True
         if grown:
+            if len(news) <= FEW and all(self.size_of(node) <= SMALL for node in news):
+                self.dirty.hurry(news)
             self.grown()
             self.changed()
         return refusal
@@ -366,8 +371,9 @@ class Replica:
         self.frontier[log_id] = head
         self.staging.put("meta", self.folder + b"head" + log_id.key(), cbor2.dumps([head.length, head.hash]))
 
-    def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> None:
-        """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so."""
+    def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> set[NodeId]:
+        """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so. Return
+        the nodes that changed."""
         self._lamport.observe(max((fact.lamport for _, fact in facts), default=0))
         self.staging.put("meta", self.folder + b"lamport", self._lamport.value.to_bytes(8))
         self._views.clear()
@@ -383,6 +389,7 @@ class Replica:
             self.dirty.mark(node, self.size_of(node))
         for node in self._shown.settle({*born, *changed}) if self._shown is not None else ():
             self.dirty.mark(node, self.size_of(node))
+        return {*born, *changed}
 
     def hold_names(self, rules: NameRules) -> None:
         """Show names from now on as a disk of this kind can hold them."""

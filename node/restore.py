@@ -126,7 +126,7 @@ class Restorer:
         return set(await self._engine.keeper.gather(name, chunks, self._engine.read_chunks, self._fetch_patiently))
 
     async def _fetch_patiently(
-        self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]]
+        self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]], priority: int
     ) -> list[bytes]:
         if not self._has_peers():
             return [chunk for chunk, _ in wants]
@@ -139,7 +139,7 @@ class Restorer:
             scope.deadline = trio.current_time() + PATIENCE
 
         with trio.move_on_after(PATIENCE) as scope:
-            return await self._fetch(wants, landed)
+            return await self._fetch(wants, landed, priority)
         return sorted(left)
 
     def _dead_above(self, node: NodeId) -> list[NodeId]:

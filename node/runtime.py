@@ -55,5 +55,6 @@ class FolderRuntime:
         self,
         wants: Sequence[tuple[bytes, int]],
         sink: Callable[[list[tuple[bytes, bytes | memoryview]]], Awaitable[None]],
+        priority: int = 0,
     ) -> list[bytes]:
-        return await self._fetcher.fetch(self.entry.id, self.replica.content_key, wants, sink)
+        return await self._fetcher.fetch(self.entry.id, self.replica.content_key, wants, sink, priority)

@@ -23,6 +23,7 @@ from shoal.transfer.shares import Shares
 
 Key = tuple[bytes, bytes]  # folder, chunk id
 SHARE = 1024 * 1024  # bytes below which what is left is not divided among the holders
+URGENT = -1  # the priority of what a person waits for
 PATIENCE = 10.0  # seconds that a holder may take before an idle one may be asked as well
 SILENT = 2.0  # seconds without a byte after which an idle one may be asked
 TAIL = 2.0  # seconds that a slow one may need for what it owes before a quicker one is asked as well

@@ -11,6 +11,7 @@ from shoal.node.folder.bases import TextBases
 from shoal.node.folder.placing import Fetch, Landed
 from shoal.node.folder.reading import ChunkReader
 from shoal.transfer.chunking import chunk_id
+from shoal.transfer.scheduler import URGENT
 
 ASKS = 3.0  # seconds for which others are asked for what is not here
 
@@ -41,7 +42,7 @@ class Contents:
                 found.update((chunk, bytes(data)) for chunk, data in landed if chunk_id(self._key, data) == chunk)
 
             with trio.move_on_after(ASKS):
-                await self._fetch(lacking, sink)
+                await self._fetch(lacking, sink, URGENT)
         return [_joined(content, found) for content in contents]
 
     async def _here(self, chunks: list[bytes]) -> dict[bytes, bytes]:

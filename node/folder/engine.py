@@ -6,8 +6,10 @@ see each other half done.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os.path import realpath
 
 import trio
@@ -28,6 +30,7 @@ from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.interrupted import give_back, give_back_removed, recognise_placed
 from shoal.node.folder.keeping import Keeper
 from shoal.node.folder.kept import find_unknown
+from shoal.node.folder.large_files import LargeFiles
 from shoal.node.folder.leave import Leaver
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.local import LocalIndex
@@ -113,9 +116,11 @@ class FolderEngine:
         self._reader = ChunkReader(*ways, self._placer.arriving)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time, self.is_idle)
         self._scanner = Scanner(*ways, self._rules, self._problems, busy, self.selection)
-        recorder = Recorder(*ways, self._problems, Freshness(now_ms, trio.current_time), self.selection)
+        self._large = LargeFiles(self._disk, self._turns, replica.content_key, self._was_read)
+        fresh = Freshness(now_ms, trio.current_time)
+        recorder = Recorder(*ways, self._problems, fresh, self.selection, self._large)
         self.one_way = OneWay(*at, self.selection)
-        self.looking = Looking(*at, self._scanner, recorder, self._rules, self.one_way, self._pulse)
+        self.looking = Looking(*at, self._scanner, recorder, self._rules, self.one_way, self._pulse, self._large)
         self._bases = TextBases(*ways[:4], replica.staging, replica.folder, replica.content_key)
         self.contents = Contents(self._reader, self._bases, fetch, replica.content_key)
         stash = Stash(self._disk, self.root, replica.content_key, now_ms)
@@ -187,6 +192,10 @@ class FolderEngine:
         """Something that was lacking may be had now."""
         self._following.patience.clear()
         self.leaver.look_again()
+        self.wake()
+
+    def _was_read(self, paths: set[str]) -> None:
+        self.looking.look_at(paths)
         self.wake()
 
     def scan_soon(self) -> None:
@@ -300,6 +309,7 @@ class FolderEngine:
         async with trio.open_nursery() as nursery:
             # Before the first scan, so that nothing falls between.
             await nursery.start(self._watch, self.root, self.looking.saw, self.looking.lost_track)
+            nursery.start_soon(self._large.run, partial(os.path.join, self.root))
             nursery.start_soon(self.keeper.run)
             nursery.start_soon(self.scrub.run)
             try:

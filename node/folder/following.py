@@ -24,10 +24,12 @@ from shoal.node.folder.pulse import Pulse
 from shoal.node.folder.selection import SelectedDocument, Selection
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
+from shoal.transfer.scheduler import URGENT
 
 GROUP_FILES = 500
 GROUP_BYTES = 16 * 1024 * 1024
 GROUPS = 3  # placed side by side
+URGENT_GROUPS = 3  # beside those, of what a person waits for
 
 
 class Following:
@@ -111,9 +113,10 @@ class Following:
         if self._selection.wishes:
             self._chooser.resolve_wishes()
         skip = self.busy | self.patience.resting(trio.current_time())
-        room = (GROUPS - self._groups) * GROUP_FILES
+        room = max(0, GROUPS - self._groups) * GROUP_FILES
         skip |= self._looking.held.nodes | self._one_way.aside.keys()
-        marked = self._replica.dirty.first(room, skip) if room else []
+        urgent = self._replica.dirty.urgent(skip) if self._groups < GROUPS + URGENT_GROUPS else []
+        marked = urgent + (self._replica.dirty.first(room, skip.union(urgent)) if room else [])
         nodes = self._one_way.apply_to(marked, self._document, self.busy)
         if len(nodes) < len(marked):
             self._pulse.on_progress()
@@ -133,7 +136,11 @@ class Following:
             self._leaver.look_again()
         steps = await self._applier.apply(nodes, self.busy)
         self._finish_round(steps)
-        self._start_placing(steps.place, nursery)
+        waited = set(urgent)
+        first = [view for view in steps.place if (view.copy_of or view.id) in waited]
+        if first:
+            nursery.start_soon(self._place_group, first, *self._claim(first), URGENT)
+        self._start_placing([view for view in steps.place if (view.copy_of or view.id) not in waited], nursery)
         self._pulse.on_progress()
         return True
 
@@ -211,12 +218,12 @@ class Following:
         self._busy_bytes += size
         return owners, size
 
-    async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int) -> None:
+    async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int, priority: int = 0) -> None:
         scope = trio.CancelScope()
         self._placing[scope] = [view.id for view in group]
         try:
             with scope:
-                outcome = await self._placer.place(group)
+                outcome = await self._placer.place(group, priority)
         finally:
             del self._placing[scope]
             self._groups -= 1

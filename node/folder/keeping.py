@@ -34,6 +34,7 @@ from shoal.node.folder.problems import Problems
 from shoal.node.folder.retention import Age, Kept, Policy, oldest_first, surplus
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
+from shoal.transfer.scheduler import URGENT
 
 REST = 5.0  # seconds in which more that is replaced is waited for, before it is packed
 PATIENCE = 300.0  # seconds for which packing gives way to what a person waits for
@@ -145,7 +146,7 @@ class Keeper:
         async def sink(landed: Landed) -> None:
             await self._turns.apart(self._write_objects, landed)
 
-        gone = set(await fetch(lacking, sink))
+        gone = set(await fetch(lacking, sink, URGENT))
         got = [(chunk, size) for chunk, size in lacking if chunk not in gone]
         refs = b"".join(chunk + size.to_bytes(4) for chunk, size in got)
         await self._turns.apart(self._write_list, name + PACKED, refs)

@@ -16,6 +16,7 @@ import trio
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.held import HeldDeletions, Sightings
 from shoal.node.folder.ignore import RULE_FILES, IgnoreRules
+from shoal.node.folder.large_files import LargeFiles
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.marker import has_marker
 from shoal.node.folder.one_way import OneWay
@@ -31,6 +32,7 @@ FIRST_PIECE = 1.0  # seconds for which a look at everything is let alone
 SHORT = 100_000  # names that may be looked at in these; of more the first piece is as short as the others
 PIECE = 0.1  # seconds of it between which other work has its turn
 WALK_FILES = 4000  # new or changed ones that are told of before it goes on
+LONG = 3600.0  # seconds for which the reading of large files is waited for
 FRESH = 3.0  # seconds within which a file that was just written is old enough to be read
 REMEMBER = 10.0  # seconds for which news of a path may still be on their way, or wait
 
@@ -49,7 +51,9 @@ class Looking:
         rules: IgnoreRules,
         one_way: OneWay,
         pulse: Pulse,
+        large: LargeFiles,
     ) -> None:
+        self._large = large
         self._disk = disk
         self._root = root
         self._index = index
@@ -149,7 +153,8 @@ class Looking:
     def knows_the_disk(self) -> bool:
         """Return whether this folder was ever looked at as a whole: before, what is here already would be fetched. What
         is being written to is not waited for."""
-        waited = not self._later or trio.current_time() - self._walked_at > FRESH
+        since = trio.current_time() - self._walked_at
+        waited = (not self._later or since > FRESH) and (not self._large.busy or since > LONG)
         if self._walk is None and waited:
             self._index.set_walked()
         return self._index.walked
@@ -165,6 +170,8 @@ class Looking:
         for path in due:
             del self._later[path]
         paths, self._paths = self._paths | due, set()
+        for path in paths:
+            self._later.pop(path, None)
         if self._walk is None:
             paths |= {path for path, since in self._missing_since.items() if since + GRACE <= now}
         worked = False

@@ -36,7 +36,7 @@ from shoal.transfer.chunking import chunk_id, zero_chunks
 Landed = list[tuple[bytes, bytes | memoryview]]
 Piece = tuple[str, int, bytes | memoryview]
 """The temporary that data go to, and where in it."""
-Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]]], Awaitable[list[bytes]]]
+Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]], int], Awaitable[list[bytes]]]
 
 RESERVE = 64 * 1024 * 1024  # bytes that stay free, or a hundredth of a small disk
 FEW = 4  # temporaries
@@ -63,6 +63,7 @@ class _Temporaries:
     large: set[str] = field(default_factory=set)
     single: dict[str, FileContent] = field(default_factory=dict)
     finished: dict[str, Signature | OSError] = field(default_factory=dict)
+    priority: int = 0
 
 
 class Placer:
@@ -114,11 +115,12 @@ class Placer:
         """Return where a replaced or removed file is kept."""
         return kept_path(self._root, record)
 
-    async def place(self, views: Sequence[NodeView]) -> Outcome:
-        """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception."""
+    async def place(self, views: Sequence[NodeView], priority: int = 0) -> Outcome:
+        """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception.
+        `priority`: see `Fetcher.fetch`."""
         open_ones = [view for view in views if view.id in self.unsettled]
         if open_ones:  # where their temporaries are is what the next start goes by
-            outcome = await self.place([view for view in views if view.id not in self.unsettled])
+            outcome = await self.place([view for view in views if view.id not in self.unsettled], priority)
             return replace(outcome, failed=(*outcome.failed, *(view.id for view in open_ones)))
         wanted = sum(v.version.content.size for v in views if isinstance(v.version.content, FileContent))
         self.wanted_bytes += wanted
@@ -131,14 +133,15 @@ class Placer:
             self.wanted_bytes -= size
 
         try:
-            return await self._place(views, wanted, landed)
+            return await self._place(views, wanted, _Temporaries(priority=priority), landed)
         finally:
             self.wanted_bytes -= left
             self._forget_arriving(views)
 
-    async def _place(self, views: Sequence[NodeView], wanted: int, landed: Callable[[int], None]) -> Outcome:
+    async def _place(
+        self, views: Sequence[NodeView], wanted: int, made: _Temporaries, landed: Callable[[int], None]
+    ) -> Outcome:
         zeros = {view.id: self._zeros_of(view) for view in views}
-        made = _Temporaries()
         try:
             self._check_room(wanted - sum(sum(holes.values()) for holes in zeros.values()))
             lacking = await self._fill(views, zeros, made, landed)
@@ -224,7 +227,7 @@ class Placer:
 
         if not pieces:
             return set()
-        gone = await self._fetch([(chunk, lengths[chunk]) for chunk in pieces], sink)
+        gone = await self._fetch([(chunk, lengths[chunk]) for chunk in pieces], sink, made.priority)
         self.partial |= {temporary for chunk in gone for temporary, _ in pieces[chunk]}
         return {node for chunk in gone for node in users[chunk]}
 

@@ -24,6 +24,7 @@ from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.kept import kept_path
+from shoal.node.folder.large_files import ASK_AGAIN, LargeFiles, Read
 from shoal.node.folder.local import PARKED, LocalIndex, LocalNode
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.record_moves import MoveRecorder
@@ -71,7 +72,9 @@ class Recorder:
         problems: Problems,
         freshness: Freshness,
         selection: Selection,
+        large: LargeFiles,
     ) -> None:
+        self._large = large
         self._disk = disk
         self._root = root
         self._inside = root.rstrip("/") + "/"
@@ -199,7 +202,15 @@ class Recorder:
         busy = {seen.path: wait for _, seen in found if (wait := self._freshness.wait(seen))}
         group = [(node, seen) for node, seen in found if seen.path not in busy]
         read: list[tuple[NodeId | None, Seen, Content]] = []
-        results = await self._turns.run(self._read_all, [(seen, self._base(node)) for node, seen in group], _size)
+        large = {
+            seen.path: self._large.take(seen, self._base(node)) for node, seen in group if self._large.is_large(seen)
+        }
+        busy |= {path: ASK_AGAIN for path, content in large.items() if content is None}  # it is told when it was read
+        group = [(node, seen) for node, seen in group if seen.path not in busy]
+        small = [(node, seen) for node, seen in group if seen.path not in large]
+        contents = await self._turns.run(self._read_all, [(seen, self._base(node)) for node, seen in small], _size)
+        by_path = dict(zip((seen.path for _, seen in small), contents, strict=True))
+        results: list[Read | None] = [by_path.get(seen.path) or large.get(seen.path) for _, seen in group]
         with self._disk.fs.held():
             for (node, seen), content in zip(group, results, strict=True):
                 if isinstance(content, FileChanged):
@@ -209,7 +220,7 @@ class Recorder:
                         self._problems.report(seen.path, content)
                 elif self._disk.look_quietly(self._absolute(seen.path)) != seen.signature:
                     busy[seen.path] = LOOK_AGAIN  # replaced since it was read, perhaps by this node itself
-                else:
+                elif content is not None:
                     if not isinstance(content, DirContent):  # of which its mode says nothing of what is in it
                         self._problems.clear(seen.path)
                     read.append((node, seen, content))

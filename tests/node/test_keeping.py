@@ -448,7 +448,9 @@ async def test_what_is_gathered_while_the_keeper_looks_at_everything_stays(shelf
     async def read(ids: Sequence[bytes]) -> list[bytes | None]:
         return [None for _ in ids]
 
-    async def fetch(wants: Sequence[tuple[bytes, int]], sink: Callable[..., Awaitable[None]]) -> list[bytes]:
+    async def fetch(
+        wants: Sequence[tuple[bytes, int]], sink: Callable[..., Awaitable[None]], priority: int
+    ) -> list[bytes]:
         await sink([(chunk_id(key, chunk), chunk) for chunk in chunks(7)])
         nursery.start_soon(shelf.work)
         await trio.testing.wait_all_tasks_blocked()

@@ -257,9 +257,12 @@ class Device:
                 saw(paths)
 
     async def _fetch(
-        self, wants: Sequence[tuple[bytes, int]], sink: Callable[[list[tuple[bytes, Any]]], Awaitable[None]]
+        self,
+        wants: Sequence[tuple[bytes, int]],
+        sink: Callable[[list[tuple[bytes, Any]]], Awaitable[None]],
+        priority: int,
     ) -> list[bytes]:
-        return await self.fetcher.fetch(FOLDER, self.replica.content_key, wants, sink)
+        return await self.fetcher.fetch(FOLDER, self.replica.content_key, wants, sink, priority)
 
     # -- what a session asks of its node -----------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Device:
         return [held in settled for held in asked]
 
     async def _fetch(
-        self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]]
+        self, wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]], priority: int
     ) -> list[bytes]:
         lacking = []
         for chunk, length in wants:

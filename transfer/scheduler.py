@@ -135,6 +135,10 @@ class Scheduler:
         for key, want in reversed(gone.asked.items()):
             want.holder = None
             self._put(key, want, first=True)
+        for other in self._holders.values():
+            for want in other.asked.values():
+                if want.former == holder:
+                    want.former = None
         self.retry_missing(holder)
 
     def retry_missing(self, holder: Hashable) -> None:
@@ -207,7 +211,6 @@ class Scheduler:
         for key, want in chosen:
             if want.holder is None:
                 self._take(key, want)
-                want.former = None
             else:
                 want.former = want.holder
                 self._take_from_holder(key, want)
@@ -295,6 +298,8 @@ class Scheduler:
         elif want.holder == holder:
             self._take_from_holder(key, want)
         want.lackers |= {holder}
+        if want.former == holder:
+            want.former = None
         if want.holder is None and want.former in self._holders and want.former not in want.lackers:
             self._give_to(want.former, key, want)
             want.former = None
@@ -353,7 +358,7 @@ class Scheduler:
         if folder not in self._served:  # it begins with what the others have had, not with all that it missed
             self._served[folder] = min(self._served.values(), default=0)
         group = self._open.setdefault(_Name(want.priority, folder, want.owner, want.lackers), OrderedDict())
-        group[key] = want
+        group[key], want.former = want, None
         self.open_bytes += want.length
         if (shares := self._shares.get(folder)) is not None:
             shares.on_open(key[1], want.length, want.owner)

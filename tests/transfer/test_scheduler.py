@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shoal.transfer.messages import MAX_WANTED
@@ -105,6 +105,19 @@ def test_an_idle_holder_takes_over_from_one_that_is_silent() -> None:
     assert not scheduler.on_chunk(F, ids(2)[0])
 
 
+def test_a_chunk_is_not_given_back_to_who_said_no_or_left_since() -> None:
+    scheduler = ready(2, "silent", "idle")
+    scheduler.next_request("silent", BIG, 0)
+    assert asked(scheduler.next_request("idle", BIG, SILENT)) == ids(2)
+    scheduler.on_missing("silent", F, ids(2)[0])
+    scheduler.retry_missing("silent")
+    scheduler.on_missing("idle", F, ids(2)[0])
+    scheduler.holder_left("silent")
+    scheduler.holder_joined("silent")
+    scheduler.on_missing("idle", F, ids(2)[1])
+    assert asked(scheduler.next_request("silent", BIG, SILENT)) == ids(2)
+
+
 def test_who_sends_bytes_of_a_large_chunk_is_not_silent_but_has_no_endless_time() -> None:
     scheduler = ready(1, "slow", "idle", length=4 * MIB)
     scheduler.next_request("slow", BIG, 0)
@@ -178,6 +191,8 @@ def test_what_is_forgotten_is_not_asked_and_not_taken() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 60))
+@example(587642, 2, 7)  # one that was asked twice said that it lacks the chunk, and may have gained it since
+@example(4065060976, 4, 21)  # one that was asked twice left, after the other that was asked
 def test_whatever_happens_each_chunk_comes_or_is_named_as_stalled(seed: int, peers: int, count: int) -> None:
     rng = random.Random(seed)
     scheduler = Scheduler()

@@ -18,6 +18,8 @@ class Daemon:
     """A process and all that it starts: they share a session."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
+        # Who starts a program for the second time does not compile it again.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 command,
@@ -25,7 +27,7 @@ class Daemon:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                env={**inherited, **(environment or {})},
             )
 
     def cpu_seconds(self) -> float:

@@ -40,7 +40,6 @@ from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.holdings import Held
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.limits import Limits
-from shoal.node.memory import give_back
 from shoal.node.pairing import Pairing
 from shoal.node.possession import Challenge, Verifier
 from shoal.node.replica import Replica
@@ -121,7 +120,6 @@ class Node:
             await nursery.start(self.bulk.run)
             nursery.start_soon(self._watch_speeds)
             nursery.start_soon(self.limits.run)
-            nursery.start_soon(give_back, time.process_time)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():

@@ -14,8 +14,15 @@ pytestmark = pytest.mark.e2e
 MB = 1_000_000
 
 
-@pytest.mark.parametrize("bulk", [[], ["--bulk", "off"]], ids=["bulk channel", "stream"])
-@pytest.mark.parametrize("way", ["--up", "--down"])
+@pytest.mark.parametrize(
+    ("way", "bulk"),
+    [
+        pytest.param("--up", [], id="up, bulk channel"),
+        pytest.param("--down", ["--bulk", "off"], id="down, stream"),
+        pytest.param("--up", ["--bulk", "off"], id="up, stream", marks=pytest.mark.soak),
+        pytest.param("--down", [], id="down, bulk channel", marks=pytest.mark.soak),
+    ],
+)
 def test_a_limit_holds_and_goes_while_a_file_is_on_its_way(tmp_path: Path, bulk: list[str], way: str) -> None:
     one, other = Node(tmp_path / "one"), Node(tmp_path / "other")
     one.bulk = other.bulk = bulk

@@ -75,7 +75,6 @@ def test_all_who_have_a_file_send_it_and_one_that_fails_holds_nobody_up(tmp_path
             sent = [holder.json("status")["traffic"]["sent"] - was for holder, was in zip(holders, before, strict=True)]
             assert min(sent) > 10 * MB
             # On a busy machine one may be silent for 2 s, and others are asked for what it owes.
-
             assert sum(sent) < 1.5 * 60 * MB
 
 

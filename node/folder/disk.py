@@ -64,6 +64,7 @@ class Disk:
     def __init__(self, fs: FileSystem, metadata: Metadata | None = None) -> None:
         """`metadata`: what of it is kept here; all by default."""
         self.fs = fs
+        self.clones = True  # until it says that files cannot share blocks
         self.metadata = metadata or Metadata(Staging(MemoryStore()), FolderId(bytes(16)))
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -184,6 +185,27 @@ class Disk:
                 at += len(data)
         finally:
             file.close()
+
+    def clone(self, source: str, temporary: str) -> bool:
+        """Make a temporary that shares the blocks of a file; return whether that was done. Raises OSError."""
+        if not self.clones:
+            return False
+        try:
+            before = self.fs.open(source, "read")
+        except OSError:
+            return False
+        try:
+            made = self.fs.open(temporary, "write")
+            try:
+                cloned = made.clone_of(before)
+            finally:
+                made.close()
+            if not cloned:
+                self.clones = kind_of(before.stat()) != "file"
+                self.remove_quietly(temporary)
+            return cloned
+        finally:
+            before.close()
 
     def finish_temporary(self, path: str, content: Content) -> Signature:
         """Give a temporary its length, mode and time, or make the link that it is to be; return its signature."""

@@ -48,6 +48,11 @@ class OpenFile(Protocol):
         """Cut it, or let it grow by zeros."""
         ...
 
+    def clone_of(self, other: OpenFile) -> bool:
+        """Have all that another file of this file system holds, by sharing its blocks; return whether that can be
+        done here. Nothing may be in it."""
+        ...
+
     def chmod(self, mode: int) -> None:
         """Set its mode."""
         ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import threading
@@ -20,7 +21,7 @@ from functools import cache
 
 from shoal.crdt.facts import USER, fit_attributes
 from shoal.crdt.model import Attributes
-from shoal.node.folder.filesystem import How
+from shoal.node.folder.filesystem import How, OpenFile
 from shoal.node.folder.signature import Signature
 
 RENAME_NOREPLACE = 1
@@ -28,6 +29,7 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 SYNC_FILE_RANGE_WRITE = 2
 RWF_DONTCACHE = 0x80
+FICLONE = 0x40049409
 WRITE_BACK = 256 * 1024
 FLAGS = {
     "read": os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
@@ -92,6 +94,14 @@ class LinuxFile:
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self.fd, size)
+
+    def clone_of(self, other: OpenFile) -> bool:
+        assert isinstance(other, LinuxFile)
+        try:
+            fcntl.ioctl(self.fd, FICLONE, other.fd)
+        except OSError:  # whatever it is, the bytes can be copied
+            return False
+        return True
 
     def chmod(self, mode: int) -> None:
         os.chmod(self.target, mode)

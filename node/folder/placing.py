@@ -28,6 +28,7 @@ from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.marker import PART, PLACING
 from shoal.node.folder.objects import Objects
+from shoal.node.folder.prefilled import CLONED, begin_with, verified
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.signature import Signature
 from shoal.node.replica import Replica
@@ -192,7 +193,9 @@ class Placer:
             have: set[int] = set()
             if temporary in self.partial:
                 self.partial.discard(temporary)
-                have = await self._turns.apart(_verified, self._disk, temporary, content, key, zeros[view.id])
+                have = await self._turns.apart(verified, self._disk, temporary, content, key, zeros[view.id])
+            elif (shared := await self._share(view, content, zeros[view.id])) is not None:
+                have = shared
             else:
                 made.fresh.add(temporary)
                 if len(content.chunks) == CHUNK_REF_SIZE and not zeros[view.id] and content.mode & OWNER_WRITES:
@@ -230,6 +233,19 @@ class Placer:
         gone = await self._fetch([(chunk, lengths[chunk]) for chunk in pieces], sink, made.priority)
         self.partial |= {temporary for chunk in gone for temporary, _ in pieces[chunk]}
         return {node for chunk in gone for node in users[chunk]}
+
+    async def _share(self, view: NodeView, content: FileContent, zeros: dict[int, int]) -> set[int] | None:
+        """Begin the temporary with the blocks of what the file holds here; return the offsets of its chunks that are
+        there, None where it was not begun."""
+        record, path = self._index.get(view.id), self._index.path(view.id)
+        if content.size < CLONED or not self._disk.clones or record is None or path is None:
+            return None
+        if not isinstance(record.content, FileContent):
+            return None
+        full, key = os.path.join(self._root, path), self._replica.content_key
+        return await self._turns.apart(
+            begin_with, self._disk, full, record.content, self.temporary(view), content, key, zeros
+        )
 
     def _local_sources(self, chunk: bytes) -> list[tuple[str, int]]:
         found = []
@@ -382,19 +398,3 @@ def _record(view: NodeView, signature: Signature) -> LocalNode:
     content = view.version.content
     assert content is not None
     return LocalNode(view.id, view.parent, view.name, "file", view.version.id, content, signature, view.copy_of)
-
-
-def _verified(disk: Disk, path: str, content: FileContent, key: bytes, zeros: dict[int, int]) -> set[int]:
-    """Return the offsets of a temporary's chunks that are there and right; those of `zeros` are made so."""
-    found = set()
-    at = 0
-    for chunk, length in content.refs():
-        if at in zeros:
-            disk.clear_piece(path, at, length)
-            at += length
-            continue
-        data = disk.read_piece(path, at, length)
-        if data is not None and chunk_id(key, data) == chunk:
-            found.add(at)
-        at += length
-    return found

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from shoal.crdt.model import Attributes
-from shoal.node.folder.filesystem import How
+from shoal.node.folder.filesystem import How, OpenFile
 from shoal.node.folder.signature import Signature
 from shoal.node.name_rules import PLAIN, NameRules
 
@@ -453,6 +453,9 @@ class SimFile:
 
     def truncate(self, size: int) -> None:
         self._fs._truncate(self._inode, size, self._path)
+
+    def clone_of(self, other: OpenFile) -> bool:
+        return False
 
     def chmod(self, mode: int) -> None:
         self._fs._chmod(self._inode, mode, self._path)

@@ -1,4 +1,5 @@
-"""Real file systems that do not hold all names, on images in files: mounted where the machine can do that.
+"""Real file systems on images in files, those that do not hold all names and one that shares blocks: mounted where the
+machine can do that.
 
 Debian's exfatprogs, exfat-fuse, ntfs-3g and dosfstools have the tools that are used where the kernel has no such disks.
 """
@@ -16,7 +17,7 @@ import pytest
 
 Kind = str
 KINDS = ("vfat", "exfat", "ntfs", "ext4-casefold")
-SIZE = 64 << 20  # bytes of an image
+SIZE, LARGE = 64 << 20, 512 << 20  # bytes of an image
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def mounted(kind: Kind, place: Path) -> Iterator[Path]:
     image, at = place / f"{kind}.img", place / kind
     at.mkdir()
     with image.open("wb") as file:
-        file.truncate(SIZE)
+        file.truncate(LARGE if kind in ("btrfs", "xfs") else SIZE)
     make, mounts = WAYS[kind]
     _run(make(image), f"no {kind} can be made")
     device = _run(["losetup", "-f", "--show", str(image)], "there is no loop device").strip()
@@ -92,5 +93,7 @@ WAYS: dict[Kind, tuple[_Make, tuple[_Mount, ...]]] = {
             lambda device, at: ["lowntfs-3g", device, str(at), "-o", "ignore_case,windows_names"],
         ),
     ),
+    "btrfs": (lambda image: ["mkfs.btrfs", "-q", str(image)], (_kernel("btrfs"),)),
+    "xfs": (lambda image: ["mkfs.xfs", "-q", str(image)], (_kernel("xfs"),)),
     "ext4-casefold": (lambda image: ["mkfs.ext4", "-q", "-O", "casefold", str(image)], (_kernel("ext4"),)),
 }

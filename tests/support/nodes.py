@@ -24,13 +24,14 @@ SHOAL = [sys.executable, "-m", "shoal.node.cli.main"]
 # Below those that the kernel gives to outgoing connections; other workers of this run have slices of their own.
 PORTS, SLICE = 12_000, 1_000
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
-_chance = random.Random()
+_given = random.sample(range(SLICE), SLICE)  # in this order, again and again: no two nodes of a test get one port
 
 
 def free_port() -> int:
     """Return a TCP port of the loopback that was free a moment ago."""
     while True:
-        port = PORTS + _worker * SLICE + _chance.randrange(SLICE)
+        port = PORTS + _worker * SLICE + _given[0]
+        _given.append(_given.pop(0))
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -23,13 +23,15 @@ def begin_with(
 ) -> set[int] | None:
     """Have a temporary share the blocks of the file at `path`, which held `before` when it was last looked at. Returns
     the offsets of the chunks that are right in it; None where it was not made. Raises OSError."""
-    likely = chunks_in_place(before, content) - zeros.keys()
-    if content.size < CLONED or not likely:
+    same = chunks_in_place(before, content)
+    if (
+        not same - zeros.keys() or zeros.keys() - same
+    ):  # bytes that became zeros are to be holes, and none is made in a clone
         return None
     disk.remove_quietly(temporary)
     if not disk.clone(path, temporary):
         return None
-    return verified(disk, temporary, content, key, zeros, likely)
+    return verified(disk, temporary, content, key, zeros, same)
 
 
 def verified(

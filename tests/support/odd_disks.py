@@ -1,5 +1,5 @@
-"""Real file systems on images in files, those that do not hold all names and one that shares blocks: mounted where the
-machine can do that.
+"""Real file systems on images in files, those that do not hold all names and those that share blocks: mounted where
+the machine can do that.
 
 Debian's exfatprogs, exfat-fuse, ntfs-3g and dosfstools have the tools that are used where the kernel has no such disks.
 """

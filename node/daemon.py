@@ -33,6 +33,7 @@ from shoal.node.bulkhead import bulkhead
 from shoal.node.conversations import Conversations
 from shoal.node.errors import UserError
 from shoal.node.events import EventLog
+from shoal.node.folder.coming import Coming
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
@@ -324,6 +325,12 @@ class Node:
         """A peer has got chunks that it may have lacked."""
         self.fetcher.on_have(device, folder, chunks)
 
+    def on_coming(self, device: DeviceId, folder: FolderId, coming: Coming) -> None:
+        """A peer reads a file, and can give these chunks of it."""
+        runtime = self.folders.get(folder)
+        if runtime is not None:
+            runtime.engine.early.on_coming(device, coming)
+
     def on_log_restarted(self) -> None:
         """This device was restored from an old copy, and said anew what it alone knew."""
         self.events.add("restored", "this device's store is an older copy: what it lacks is fetched from the others")
@@ -399,6 +406,7 @@ class Node:
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = partial(self._progressed, entry.id)
         runtime.engine.on_arrived = partial(self._swarm.on_arrived, entry.id)
+        runtime.engine.on_coming = partial(self._swarm.tell_coming, entry.id)
         runtime.engine.leaver.held_elsewhere = partial(self.proven_elsewhere, entry.id)
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
         self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))

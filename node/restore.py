@@ -26,10 +26,10 @@ from shoal.crdt.rewind import Back, Rewind, revival
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Delete, DocChange, Edit, Move
 from shoal.node.errors import UserError
+from shoal.node.folder.arriving import Fetch, Landed
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.engine import FolderEngine
 from shoal.node.folder.linux import Linux
-from shoal.node.folder.placing import Fetch, Landed
 from shoal.node.history import History
 from shoal.node.replica import Replica
 

@@ -38,6 +38,8 @@ from shoal.crdt.antientropy_messages import Entries, Holds, decode_message, enco
 from shoal.crdt.log import LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account
+from shoal.node.folder.coming import Coming
+from shoal.node.folder.coming import decode as decode_coming
 from shoal.node.holdings import Held, HeldQuestions
 from shoal.node.possession import NONCE
 from shoal.node.replica import Replica
@@ -99,6 +101,10 @@ class Surroundings(Protocol):
 
     def on_have(self, device: DeviceId, folder: FolderId, chunks: Sequence[bytes]) -> None:
         """A peer has these chunks by now."""
+        ...
+
+    def on_coming(self, device: DeviceId, folder: FolderId, coming: Coming) -> None:
+        """A peer reads a file, and can give these chunks of it."""
         ...
 
     def on_log_restarted(self) -> None:
@@ -175,6 +181,10 @@ class Session:
             self._told_at = min(self._told_at, self._now() + GATHER)
         gained += chunks
         self._work.set()
+
+    def tell_coming(self, folder: FolderId, coming: Coming) -> None:
+        """This device reads a file that the peer may need, and can give these chunks of it."""
+        self._queue(["coming", folder, *coming.encode()])
 
     def end(self) -> None:
         """End the conversation; another begins when the devices have connected again."""
@@ -288,6 +298,8 @@ class Session:
                     if FolderId(folder) in self._node.replicas():
                         ids = [chunks[at : at + CHUNK] for at in range(0, len(chunks), CHUNK)]
                         self._node.on_have(self.device, FolderId(folder), ids)
+                case ["coming", bytes(folder), bytes(upload), bytes(near), bytes(pieces)]:
+                    self._node.on_coming(self.device, FolderId(folder), decode_coming(upload, near, pieces))
                 case ["left", bytes(folder)]:
                     self.progress.pop(FolderId(folder), None)
                     self._machines.pop(FolderId(folder), None)

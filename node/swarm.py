@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from shoal.crdt.model import DeviceId, FolderId
+from shoal.node.folder.coming import Coming
 from shoal.node.session import Session
 from shoal.transfer.client import Fetcher
 
@@ -53,6 +54,12 @@ class Swarm:
         if rivals != known:
             self._rivals[folder] = rivals
             self._fetcher.set_rivals(folder, self._own, rivals)
+
+    def tell_coming(self, folder: FolderId, coming: Coming) -> None:
+        """This device reads a large file, and can give chunks of it: those who keep the folder are told."""
+        for session in self._sessions.values():
+            if folder in session.progress:
+                session.tell_coming(folder, coming)
 
     def on_arrived(self, folder: FolderId, chunks: Sequence[bytes]) -> None:
         """Chunks came to this disk: those who may lack them are told."""

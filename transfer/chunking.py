@@ -11,9 +11,9 @@ written; and whether the zeros were a hole or were written makes no difference t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import blake3
@@ -33,8 +33,10 @@ HOLE = 64 * 1024 * 1024  # holes from this size on are passed over; smaller ones
 _ZEROS = bytes(MAX_CHUNK)
 _BLOCK = bytes(ZERO_BLOCK)
 
-_Ref = tuple[int, bytes, int]
+Ref = tuple[int, bytes, int]
 """A chunk: where it is, its id, its length."""
+Cut = Callable[[Sequence[Ref]], None]
+"""Told of chunks as they are cut, in the thread that does it."""
 
 _CUTTER = FastCDC(avg_size=AVERAGE_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK)
 
@@ -94,18 +96,23 @@ class Source(Protocol):
         ...
 
 
-def chunk_file(file: Source, key: bytes, before: tuple[int, int, int] | None = None) -> bytes:
-    """Return the packed references of an open file's content. `before`: its mark, where that was asked for already.
+def chunk_file(file: Source, key: bytes, before: tuple[int, int, int] | None = None, cut: Cut | None = None) -> bytes:
+    """Return the packed references of an open file's content. `before`: its mark, where that was asked for already;
+    `cut`: told of most chunks but those of zeros, some twice, and seldom of one that it does not have in the end.
     Raises FileChanged, OSError. Runs without the GIL for most of its time, so it belongs in a thread; memory is the
     page cache's."""
     before = before or file.mark()
-    refs = _refs(file, before[0], key)
+    refs = _refs(file, before[0], key, cut or _nobody)
     if file.mark() != before:
         raise FileChanged("the file changed while it was read")
     return refs
 
 
-def _refs(file: Source, size: int, key: bytes) -> bytes:
+def _nobody(refs: Sequence[Ref]) -> None:
+    pass
+
+
+def _refs(file: Source, size: int, key: bytes, cut: Cut) -> bytes:
     if size == 0:
         return b""
     if size < MIN_CHUNK:
@@ -114,30 +121,36 @@ def _refs(file: Source, size: int, key: bytes) -> bytes:
             if file.read_into(view, 0) != size:
                 raise FileChanged("the file shrank while it was read")
             return chunk_id(key, view) + size.to_bytes(4)
-    return pack_refs([(identity, length) for _, identity, length in _cut_both_ends(file, size, key)])
+    return pack_refs([(identity, length) for _, identity, length in _cut_both_ends(file, size, key, cut)])
 
 
-def _cut_both_ends(file: Source, size: int, key: bytes) -> list[_Ref]:
+def _cut_both_ends(file: Source, size: int, key: bytes, cut: Cut) -> list[Ref]:
     """Cut a large file in two threads, one from its middle on. What follows a cut depends on what comes after it alone,
     so from the first chunk on that both have found all is the same as if the file had been cut from its start."""
     if size < PARALLEL:
-        return _cut(file, size, key, 0, size)
+        return _cut(file, size, key, 0, size, cut)
     middle = size // 2 - size // 2 % ZERO_BLOCK
     with ThreadPoolExecutor(1) as beside:
-        second = beside.submit(_cut, file, size, key, middle, size)
-        first = _cut(file, size, key, 0, middle + OVERLAP)
+        # Where it begins, the second may cut elsewhere than the first, which goes on to there.
+        sure = partial(_tell_from, middle + OVERLAP, cut)
+        second = beside.submit(_cut, file, size, key, middle, size, sure)
+        first = _cut(file, size, key, 0, middle + OVERLAP, cut)
         rest = second.result()
     places = {ref: place for place, ref in enumerate(rest)}
     for place, ref in enumerate(first):
         if ref in places:
             return first[:place] + rest[places[ref] :]
     at, _, length = first[-1]
-    return first + _cut(file, size, key, at + length, size)
+    return first + _cut(file, size, key, at + length, size, cut)
 
 
-def _cut(file: Source, size: int, key: bytes, at: int, until: int) -> list[_Ref]:
+def _tell_from(at: int, cut: Cut, refs: Sequence[Ref]) -> None:
+    cut([ref for ref in refs if ref[0] >= at])
+
+
+def _cut(file: Source, size: int, key: bytes, at: int, until: int, cut: Cut) -> list[Ref]:
     """Cut a file from `at` on, which is where a cut is, until a cut at or after `until`."""
-    refs: list[_Ref] = []
+    refs: list[Ref] = []
     # Read in windows, not mapped: a mapped file that another process truncates would end this one with SIGBUS.
     window = bytearray(min(WINDOW, size))
     held = 0
@@ -147,7 +160,7 @@ def _cut(file: Source, size: int, key: bytes, at: int, until: int) -> list[_Ref]
         start, end, whole = _first_run(window, held, at, last)
         is_run = end - start >= ZERO_RUN
         with memoryview(window) as view, view[: start if is_run else held] as content:
-            used = 0
+            used, told = 0, len(refs)
             for chunk in _CUTTER.cut_buf(content) if content else ():
                 after = chunk.offset + chunk.length
                 # What a window's end cut, or what may be a run of zeros yet, is cut again with the next window.
@@ -156,6 +169,7 @@ def _cut(file: Source, size: int, key: bytes, at: int, until: int) -> list[_Ref]
                 with content[chunk.offset : after] as piece:
                     refs.append((at + chunk.offset, chunk_id(key, piece), chunk.length))
                 used = after
+        cut(refs[told:])
         if is_run:
             used = end
             stop = at + end if whole else _end_of_run(file, window, at + end, size)
@@ -217,7 +231,7 @@ def _is_zero(window: bytearray, start: int, end: int) -> bool:
     return window.startswith(_BLOCK if end - start == ZERO_BLOCK else _BLOCK[: end - start], start)
 
 
-def _zeros(key: bytes, start: int, end: int) -> Iterator[_Ref]:
+def _zeros(key: bytes, start: int, end: int) -> Iterator[Ref]:
     for at in range(start, end, MAX_CHUNK):
         piece = min(MAX_CHUNK, end - at)
         yield at, zeros_id(key, piece), piece

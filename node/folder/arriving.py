@@ -1,32 +1,50 @@
-"""Chunks that are on this disk in temporaries alone: of files that are still coming. Others may have them already.
+"""Chunks that come to this disk, and those that are in temporaries alone: of files that are still coming.
 
-In memory only: after a crash the temporaries are read through, and nothing is offered before.
+Others may have them already. In memory only: after a crash the temporaries are read through, and nothing is offered
+before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+Landed = list[tuple[bytes, bytes | memoryview]]
+Fetch = Callable[[Sequence[tuple[bytes, int]], Callable[[Landed], Awaitable[None]], int], Awaitable[list[bytes]]]
+"""See `Fetcher.fetch`: what is wanted, where it goes to, and its priority; returns what nobody has."""
 Source = tuple[str, int, int]
-"""A temporary's relative path, the offset in it, and the length."""
+"""A file's relative path, the offset in it, and the length."""
 
 
 class Arriving:
-    """The verified chunks that were written to temporaries."""
+    """Verified chunks that are in files which the index does not know."""
 
     def __init__(self) -> None:
         self._sources: dict[bytes, Source] = {}
-        self._chunks: dict[str, list[bytes]] = {}  # by temporary
+        self._chunks: dict[str, list[bytes]] = {}  # by path
+        self.on_added: Callable[[list[bytes]], None] = lambda chunks: None
 
-    def add(self, chunk: bytes, path: str, offset: int, length: int) -> None:
-        """A chunk was written to a temporary."""
-        if chunk not in self._sources:
-            self._sources[chunk] = path, offset, length
-            self._chunks.setdefault(path, []).append(chunk)
+    def add(self, found: Iterable[tuple[bytes, Source]]) -> None:
+        """Chunks are where they can be read."""
+        added = []
+        for chunk, source in found:
+            added.append(chunk)
+            if chunk not in self._sources:
+                self._sources[chunk] = source
+                self._chunks.setdefault(source[0], []).append(chunk)
+        self.on_added(added)
 
     def source(self, chunk: bytes) -> Source | None:
-        """Return where a chunk is, if it is in a temporary."""
+        """Return where a chunk is, if it is in such a file."""
         return self._sources.get(chunk)
 
+    def rename(self, path: str, new: str) -> None:
+        """A file has another name now."""
+        for chunk in self._chunks.get(path, ()):
+            _, offset, length = self._sources[chunk]
+            self._sources[chunk] = new, offset, length
+        self._chunks[new] = self._chunks.get(new, []) + self._chunks.pop(path, [])
+
     def drop(self, path: str) -> None:
-        """A temporary is one no more: it took its name, or went."""
+        """A file is known now, or went."""
         for chunk in self._chunks.pop(path, ()):
             del self._sources[chunk]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import trio
 
 from shoal.crdt.model import Content, FileContent, LinkContent
+from shoal.node.folder.arriving import Fetch, Landed
 from shoal.node.folder.bases import TextBases
-from shoal.node.folder.placing import Fetch, Landed
 from shoal.node.folder.reading import ChunkReader
 from shoal.transfer.chunking import chunk_id
 from shoal.transfer.scheduler import URGENT

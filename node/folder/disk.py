@@ -18,7 +18,7 @@ from shoal.node.folder.filesystem import FileSystem, OpenFile
 from shoal.node.folder.metadata import Metadata
 from shoal.node.folder.signature import Signature
 from shoal.node.store import MemoryStore, Staging
-from shoal.transfer.chunking import FileChanged, chunk_file
+from shoal.transfer.chunking import Cut, FileChanged, chunk_file
 
 BLOCK = 4096  # bytes of a file that a hole has at the least
 CLEARED = 1 << 20  # bytes looked at at once
@@ -89,9 +89,11 @@ class Disk:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def read_content(self, path: str, key: bytes, expected: Signature, base: Content | None = None) -> Content:
+    def read_content(
+        self, path: str, key: bytes, expected: Signature, base: Content | None = None, cut: Cut | None = None
+    ) -> Content:
         """Read what is at `path` as content; `base`: the version that was there before, for what this device has no say
-        in. Raises FileChanged when it is not what was `expected`, OSError."""
+        in; `cut`: see `chunk_file`. Raises FileChanged when it is not what was `expected`, OSError."""
         mode = expected.mode & PERMISSIONS
         match kind_of(expected):
             case "dir":
@@ -103,7 +105,7 @@ class Disk:
                 try:
                     if file.stat() != expected:
                         raise FileChanged("it changed since it was listed")
-                    chunks = chunk_file(file, key, (expected.size, expected.mtime_ns, expected.ctime_ns))
+                    chunks = chunk_file(file, key, (expected.size, expected.mtime_ns, expected.ctime_ns), cut)
                     content = FileContent(expected.size, mode, expected.mtime_ns, chunks)
                     return self.metadata.seen(content, file.attributes(), base)
                 finally:

@@ -14,16 +14,20 @@ from os.path import realpath
 
 import trio
 
-from shoal.crdt.model import NodeId
+from shoal.crdt.model import ROOT, NodeId
 from shoal.node.bulkhead import bulkhead
 from shoal.node.folder.apply import Applier
+from shoal.node.folder.arriving import Fetch
 from shoal.node.folder.bases import TextBases
 from shoal.node.folder.choosing import Chooser
+from shoal.node.folder.coming import Coming
 from shoal.node.folder.contents import Contents
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_kind import TROUBLE, find_rules, move_in
 from shoal.node.folder.disk_turns import DiskTurns
+from shoal.node.folder.early import Early
 from shoal.node.folder.filesystem import FileSystem
+from shoal.node.folder.filling import Filler
 from shoal.node.folder.following import Following
 from shoal.node.folder.freshness import Freshness
 from shoal.node.folder.ignore import IgnoreRules
@@ -41,7 +45,7 @@ from shoal.node.folder.metadata import Metadata
 from shoal.node.folder.one_way import Mode, OneWay, versions_of
 from shoal.node.folder.override import override
 from shoal.node.folder.patience import RETRY
-from shoal.node.folder.placing import Fetch, Placer
+from shoal.node.folder.placing import Placer
 from shoal.node.folder.problems import Problem, Problems
 from shoal.node.folder.pulse import Pulse, Status
 from shoal.node.folder.reading import ChunkReader
@@ -112,11 +116,15 @@ class FolderEngine:
         busy: set[NodeId] = set()  # being placed or merged; changed in place, the scanner reads it
         ways = self._disk, self._turns, self.root, self.index, replica
         at = self._disk, self.root, self.index, replica
-        self._placer = Placer(*ways, fetch, self._problems)
-        self._reader = ChunkReader(*ways, self._placer.arriving)
+        self.early = Early(*ways[:4], fetch, self._may_come)
+        self._filler = Filler(*ways, fetch, self.early)
+        self._placer = Placer(*ways, self._filler, self._problems)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time, self.is_idle)
         self._scanner = Scanner(*ways, self._rules, self._problems, busy, self.selection)
-        self._large = LargeFiles(self._disk, self._turns, replica.content_key, self._was_read)
+        self._large = LargeFiles(
+            self._disk, self._turns, self.index, replica.content_key, self._was_read, self._tell_coming
+        )
+        self._reader = ChunkReader(*ways, (self._filler.arriving, self._large.cut))
         fresh = Freshness(now_ms, trio.current_time)
         recorder = Recorder(*ways, self._problems, fresh, self.selection, self._large)
         self.one_way = OneWay(*at, self.selection)
@@ -149,6 +157,7 @@ class FolderEngine:
             self._pulse,
         )
         self.scrub = FolderScrub(*ways, self._problems, self._following.restore, self._tell_event, now_ms)
+        self.on_coming: Callable[[Coming], None] = lambda coming: None
         replica.changed = self.wake
         replica.is_on_disk = lambda node: self.index.get(node) is not None
 
@@ -173,11 +182,11 @@ class FolderEngine:
     @property
     def on_arrived(self) -> Callable[[list[bytes]], None]:
         """Called with the chunks that came to this disk, as soon as others can have them."""
-        return self._placer.on_arrived
+        return self._filler.arriving.on_added
 
     @on_arrived.setter
     def on_arrived(self, listener: Callable[[list[bytes]], None]) -> None:
-        self._placer.on_arrived = listener
+        self._filler.arriving.on_added = listener
 
     def _tell_event(self, kind: str, text: str) -> None:
         self._pulse.on_event(kind, text)
@@ -193,6 +202,15 @@ class FolderEngine:
         self._following.patience.clear()
         self.leaver.look_again()
         self.wake()
+
+    def _may_come(self, near: NodeId) -> bool:
+        """Return whether what is new at a node, or below it, is to be on this disk."""
+        known = near == ROOT or self.replica.view(near) is not None
+        return known and self.one_way.mode != "send-only" and self.selection.wants(near)
+
+    def _tell_coming(self, coming: Coming) -> None:
+        if self.one_way.mode != "receive-only" and self.selection.wants(coming.near):
+            self.on_coming(coming)
 
     def _was_read(self, paths: set[str]) -> None:
         self.looking.look_at(paths)
@@ -312,6 +330,7 @@ class FolderEngine:
             nursery.start_soon(self._large.run, partial(os.path.join, self.root))
             nursery.start_soon(self.keeper.run)
             nursery.start_soon(self.scrub.run)
+            nursery.start_soon(self.early.run, self.is_idle)
             try:
                 while True:
                     await self._round(nursery)
@@ -326,7 +345,7 @@ class FolderEngine:
         if not self.looking.is_walking:
             worked = await self._following.leave(nursery) or worked
         if not worked:
-            if self._placer.partial and not self._following.busy:
+            if self._filler.partial and not self._following.busy:
                 await self._tidy()
             self._pulse.set("held" if self.looking.held else "idle")
             marker = trio.current_time() + MARKER_EVERY  # nobody tells of a disk that was unmounted
@@ -354,8 +373,8 @@ class FolderEngine:
     async def _tidy(self) -> None:
         # Not the other way round: very many nodes may be waited for, and few have a temporary.
         nodes = [node for node in temporaries_of(self._disk, self.root) if self.replica.dirty.is_marked(node)]
-        keep = {self._placer.temporary(view) for node in nodes if (view := self.replica.view(node)) is not None}
-        self._placer.partial = await self._turns.apart(tidy, self._disk, self.root, keep)
+        keep = {self._filler.temporary(view) for node in nodes if (view := self.replica.view(node)) is not None}
+        self._filler.partial = await self._turns.apart(tidy, self._disk, self.root, keep)
 
     async def _know_what_is_kept(self) -> None:
         known, key = set(self.index.places.kept_names()), self.replica.content_key

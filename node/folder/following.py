@@ -233,7 +233,7 @@ class Following:
         if not all(self._selection.wants(view.id) for view in group):
             self._leaver.look_again()
         if scope.cancelled_caught:  # part of it is left out since; what came of the rest is of use
-            self._placer.partial |= {self._placer.temporary(view) for view in group}
+            self._placer.was_cancelled(group)
             return
         self._looking.look_at(outcome.look)
         placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}

@@ -22,6 +22,7 @@ import cbor2
 import trio
 
 from shoal.crdt.model import CHUNK_REF_SIZE, FactId, FileContent, NodeId
+from shoal.node.folder.arriving import Fetch, Landed
 from shoal.node.folder.chunk_places import PACKED
 from shoal.node.folder.deltas import BadDelta
 from shoal.node.folder.disk import Disk, is_same, kind_of
@@ -29,7 +30,6 @@ from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.local import OBJECTS, VERSIONS, LocalIndex
 from shoal.node.folder.objects import DELTA, FRESH, Objects
 from shoal.node.folder.packing import Packer, refs_of
-from shoal.node.folder.placing import Fetch, Landed
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.retention import Age, Kept, Policy, oldest_first, surplus
 from shoal.node.folder.signature import Signature

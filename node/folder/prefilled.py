@@ -15,7 +15,7 @@ CLONED = 4 * 1024 * 1024  # bytes from which on a file is worth it
 
 def chunks_in_place(before: FileContent, content: FileContent) -> set[int]:
     """Return the offsets at which two contents have the same chunk."""
-    return {at for at, _ in _places(before).items() & _places(content).items()}
+    return {at for at, _ in places(before).items() & places(content).items()}
 
 
 def begin_with(
@@ -57,10 +57,11 @@ def verified(
     return found
 
 
-def _places(content: FileContent) -> dict[int, bytes]:
-    places: dict[int, bytes] = {}
+def places(content: FileContent) -> dict[int, tuple[bytes, int]]:
+    """Return offset -> (chunk id, length)."""
+    found: dict[int, tuple[bytes, int]] = {}
     at = 0
     for chunk, length in content.refs():
-        places[at] = chunk
+        found[at] = chunk, length
         at += length
-    return places
+    return found

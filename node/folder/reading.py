@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from shoal.node.folder.arriving import Arriving
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.local import PRIVATE, LocalIndex
+from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.objects import Objects
 from shoal.node.replica import Replica
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import LaidOut
 from shoal.transfer.chunking import chunk_id
 
-TEMPORARIES = f"{PRIVATE}/tmp/"
 READ_BYTES = 4 * 1024 * 1024  # of chunks read at once
 
-_Wanted = tuple[bytes, Sequence[tuple[str, int]], memoryview]
-"""A chunk's id, the relative paths and offsets where it should be, and where it is read to."""
+_Wanted = tuple[bytes, Sequence[tuple[str, int, bool]], memoryview]
+"""A chunk's id, the relative paths and offsets where it should be, whether that is known for sure, and where it is read
+to."""
 
 
 class ChunkReader:
@@ -31,10 +31,10 @@ class ChunkReader:
         root: str,
         index: LocalIndex,
         replica: Replica,
-        arriving: Arriving | None = None,
+        others: Sequence[Arriving] = (),
     ) -> None:
-        """`arriving`: chunks that are in temporaries alone."""
-        self._arriving = arriving or Arriving()
+        """`others`: chunks that are in files which the index does not know, or not yet as they are."""
+        self._others = others
         self._disk = disk
         self._objects = Objects(disk, root)
         self._turns = turns
@@ -44,17 +44,16 @@ class ChunkReader:
     async def read(self, ids: Sequence[bytes]) -> tuple[LaidOut, set[str]]:
         """Return chunks, None where nobody has one, fewer than asked where they have more than 4 MiB; and the relative
         paths of files that are not what they were."""
-        places: list[list[tuple[str, int]]] = []
+        places: list[list[tuple[str, int, bool]]] = []
         lengths: list[int] = []
         size = 0
         for chunk in ids:
             sources = list(self._index.sources(chunk))
-            if (coming := self._arriving.source(chunk)) is not None:
-                sources.append(coming)
-            length = sources[0][2] if sources else 0
+            unsure = [source for other in self._others if (source := other.source(chunk)) is not None]
+            length = (sources or unsure or [("", 0, 0)])[0][2]
             if lengths and size + length > READ_BYTES:
                 break
-            places.append([(path, offset) for path, offset, _ in sources])
+            places.append([(path, at, each is sources) for each in (sources, unsure) for path, at, _ in each])
             lengths.append(length)
             size += length
         chunks = LaidOut(lengths, shared.take)
@@ -68,13 +67,13 @@ class ChunkReader:
             return [self._read(*want) for want in wanted]
 
     def _read(
-        self, chunk: bytes, places: Sequence[tuple[str, int]], into: memoryview
+        self, chunk: bytes, places: Sequence[tuple[str, int, bool]], into: memoryview
     ) -> tuple[memoryview | None, list[str]]:
         """Return the chunk from the first place that has it, None from none; and the paths that did not."""
         damaged: list[str] = []
-        for path, offset in places:
+        for path, offset, is_sure in places:
             if self._objects.read_source_into(path, offset, into) and chunk_id(self._key, into) == chunk:
                 return into, damaged
-            if not path.startswith(TEMPORARIES):  # which may just have taken its name
+            if is_sure:
                 damaged.append(path)
         return None, damaged

@@ -85,7 +85,7 @@ async def test_what_a_crash_left_of_a_sparse_file_is_filled_on_rightly(tmp_path:
     (node,) = other.replica.dirty.first(1)
     view = other.replica.view(node)
     assert view is not None
-    temporary = Path(other.engine._placer.temporary(view))
+    temporary = Path(other.engine._filler.temporary(view))
     # What a power cut may leave: the first part right, junk where zeros belong, the end not there yet.
     sparse_file(temporary, 20 * MIB, (0, start), (6 * MIB, os.urandom(3 * MIB)))
     other = Device(2, other.root, other.store)

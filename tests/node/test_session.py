@@ -13,6 +13,7 @@ from streams import MemoryStream
 
 from shoal.crdt import codec
 from shoal.crdt.model import DeviceId, FolderId
+from shoal.node.folder.coming import Coming
 from shoal.node.holdings import AT_ONCE, MOST, Held
 from shoal.node.replica import Replica
 from shoal.node.session import MAX_FRAME, Session
@@ -49,6 +50,9 @@ class Quiet:
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None: ...
 
     def on_have(self, device: DeviceId, folder: FolderId, chunks: Sequence[bytes]) -> None: ...
+
+    def on_coming(self, device: DeviceId, folder: FolderId, coming: Coming) -> None: ...
+
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None: ...
 
     def on_log_restarted(self) -> None: ...

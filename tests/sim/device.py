@@ -15,6 +15,7 @@ from trio_typing import TaskStatus
 
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
+from shoal.node.folder.coming import Coming
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_kind import find_rules
 from shoal.node.folder.disk_turns import DiskTurns
@@ -153,6 +154,7 @@ class Device:
         self.replica.grown = self._wake
         self.engine.on_progress = self._wake
         self.engine.on_arrived = partial(self.swarm.on_arrived, FOLDER)
+        self.engine.on_coming = partial(self.swarm.tell_coming, FOLDER)
         self.engine.on_event = self._on_event
         self.up = True
         try:
@@ -289,6 +291,9 @@ class Device:
 
     def on_have(self, device: DeviceId, folder: FolderId, chunks: Sequence[bytes]) -> None:
         self.fetcher.on_have(device, folder, chunks)
+
+    def on_coming(self, device: DeviceId, folder: FolderId, coming: Coming) -> None:
+        self.engine.early.on_coming(device, coming)
 
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
         self.swarm.on_need(folder)

@@ -1,5 +1,6 @@
-"""`python -m bench [--runs N] [--only shoal|syncthing] [--groups big small ...] [--scale S] [--base DIR]`; what one-way
-tools need that encrypt nothing, `python -m bench floors`; or one of Shoal alone:
+"""`python -m bench [--runs N] [--only shoal|syncthing] [--groups big small ...] [--devices N] [--mixed-gib N]
+[--scale S] [--base DIR]`; what one-way tools need that encrypt nothing, `python -m bench floors`; or one of Shoal
+alone:
 
 python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
@@ -22,11 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import floors, link, scale, swarm, twins, versions
-from bench.shoal_pair import ShoalPair
-from bench.syncthing_pair import SyncthingPair
-from bench.workloads import GIB, GROUPS, Pair, Scale, run_all
+from bench.shoal_devices import ShoalDevices
+from bench.syncthing_devices import SyncthingDevices
+from bench.workloads import GIB, GROUPS, USUAL, Devices, Scale, run_all
 
-PAIRS: dict[str, Callable[[Path], Pair]] = {"shoal": ShoalPair, "syncthing": SyncthingPair}
+TOOLS: dict[str, Callable[[Path, int], Devices]] = {"shoal": ShoalDevices, "syncthing": SyncthingDevices}
 
 
 def main() -> int:
@@ -35,12 +36,14 @@ def main() -> int:
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=sorted(PAIRS))
-    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS[:-1], help="of workloads")
+    parser.add_argument("--only", choices=sorted(TOOLS))
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=USUAL, help="of workloads")
+    parser.add_argument("--devices", type=int, default=2, help="that keep the folder")
+    parser.add_argument("--mixed-gib", type=float, default=4, help="of media-like files, in the group mixed")
     parser.add_argument("--scale", type=float, default=1.0, help="of sizes and counts; 1 is what is published")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
     options = parser.parse_args()
-    names = [options.only] if options.only else list(PAIRS)
+    names = [options.only] if options.only else list(TOOLS)
     if "syncthing" in names and shutil.which("syncthing") is None:
         print("syncthing is not installed (apt-get install syncthing): Shoal alone is measured", file=sys.stderr)
         names.remove("syncthing")
@@ -49,20 +52,34 @@ def main() -> int:
         int(10_000 * options.scale),
         int(100_000 * options.scale),
         max(3, int(200 * options.scale)),
+        mixed_bytes=int(GIB * options.mixed_gib * options.scale),
         groups=tuple(options.groups),
     )
+    if not 2 <= options.devices <= 26:
+        parser.error("--devices: from 2 to 26")
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
+    if "mixed" in options.groups and (lack := _lacking(base, sizes.mixed_bytes * (1 + options.devices))):
+        base.rmdir()
+        print(
+            f"the disk lacks {lack / GIB:.1f} GiB for this: take a smaller --mixed-gib, or another --base",
+            file=sys.stderr,
+        )
+        return 1
     rows = []
     try:
         for run in range(options.runs):
             for name in names if run % 2 == 0 else reversed(names):
-                rows += _run(name, base / f"{run}-{name}", sizes, run)
+                rows += _run(name, base / f"{run}-{name}", sizes, options.devices, run)
     finally:
         # All at the end: ext4 is slow to make files for a minute after many were removed.
         shutil.rmtree(base, ignore_errors=True)
     for median in _medians(rows):
         print(json.dumps(median))
     return 0
+
+
+def _lacking(base: Path, needed: int) -> int:
+    return max(0, needed + GIB - shutil.disk_usage(base).free)
 
 
 def _alone(what: str, arguments: list[str]) -> int:
@@ -96,32 +113,34 @@ def _alone(what: str, arguments: list[str]) -> int:
     return 0
 
 
-def _run(name: str, base: Path, scale: Scale, run: int) -> list[dict[str, object]]:
+def _run(name: str, base: Path, scale: Scale, count: int, run: int) -> list[dict[str, object]]:
     base.mkdir()
     os.sync()
-    pair = PAIRS[name](base)
+    devices = TOOLS[name](base, count)
     rows = []
     try:
-        for row in run_all(pair, base / "stage", scale):
+        for row in run_all(devices, base / "stage", scale):
             rows.append({"tool": name, "run": run, **row})
             print(json.dumps(rows[-1]), flush=True)
     finally:
-        for daemon in pair.daemons:
+        for daemon in devices.daemons:
             daemon.stop()
+        if "mixed" in scale.groups:  # there would be no room for all of them
+            shutil.rmtree(base, ignore_errors=True)
     return rows
 
 
 def _medians(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     by: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in rows:
-        for figure in ("seconds", "p99", "cpu", "received_mib", "rss_mib"):
+        for figure in ("seconds", "p99", "cpu", "received_mib", "sent_mib", "rss_mib"):
             if isinstance(value := row.get(figure), int | float):
                 by[str(row["workload"]), figure, str(row["tool"])].append(float(value))
     found: list[dict[str, object]] = []
     for workload, figure in dict.fromkeys((workload, figure) for workload, figure, _ in by):
         medians = {
             tool: round(statistics.median(by[workload, figure, tool]), 3)
-            for tool in PAIRS
+            for tool in TOOLS
             if (workload, figure, tool) in by
         }
         median: dict[str, object] = {"median of": workload, "figure": figure, **medians}

@@ -1,4 +1,5 @@
-"""What is measured. Each workload prepares outside the clock, acts on folder a, and waits until b shows it."""
+"""What is measured. Each workload prepares outside the clock, acts on the first folder, and waits until all others show
+it."""
 
 from __future__ import annotations
 
@@ -17,32 +18,36 @@ from typing import Any, Protocol
 from bench.processes import Daemon, wait_until
 
 GIB = 1 << 30
-LIMIT = 900.0
+LIMIT = 3600.0
 
 
-class Pair(Protocol):
-    """Two daemons that keep `a` and `b` the same."""
+class Devices(Protocol):
+    """Daemons that keep `folders` the same; what is done, is done in the first."""
 
     name: str
-    a: Path
-    b: Path
+    folders: list[Path]
     daemons: list[Daemon]
 
     def kick(self) -> None:
-        """Have the tool look at a now, where it needs telling."""
+        """Have the tool look at the first folder now, where it needs telling."""
         ...
 
     def received_bytes(self) -> int:
-        """Return what b has received."""
+        """Return what the second has received."""
+        ...
+
+    def sent_bytes(self) -> int:
+        """Return what the first has sent."""
         ...
 
 
-GROUPS = ("fresh", "big", "small", "edits", "idle", "many")
+GROUPS = ("fresh", "big", "small", "edits", "idle", "many", "mixed")
+USUAL = GROUPS[:5]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the workloads are, and which groups of them run; `many` only when it is named."""
+    """How large the workloads are, and which groups of them run."""
 
     big_bytes: int = GIB
     small_files: int = 10_000
@@ -50,57 +55,60 @@ class Scale:
     edits: int = 200
     kicked_edits: int = 20
     idle_seconds: float = 20.0
-    groups: tuple[str, ...] = GROUPS[:-1]
+    mixed_bytes: int = 4 * GIB
+    groups: tuple[str, ...] = USUAL
 
 
-def run_all(pair: Pair, stage: Path, scale: Scale) -> Iterator[dict[str, Any]]:
+def run_all(devices: Devices, stage: Path, scale: Scale) -> Iterator[dict[str, Any]]:
     """Run the workloads in turn; yield a row each."""
     stage.mkdir(parents=True)
     if "fresh" in scale.groups:
-        yield _idle(pair, scale, "idle after the start")
+        yield _idle(devices, scale, "idle after the start")
     if "big" in scale.groups:
-        yield _big(pair, stage, scale)
-        yield _insert(pair, stage, scale)
+        yield _big(devices, stage, scale)
+        yield _insert(devices, stage, scale)
     if "small" in scale.groups:
-        yield _small(pair, stage, scale.small_files)
-        yield _rename(pair, scale)
+        yield _small(devices, stage, scale.small_files)
+        yield _rename(devices, scale)
     if "edits" in scale.groups:
-        yield _latency(pair, scale.kicked_edits, kicked=True)
-        yield _latency(pair, scale.edits, kicked=False)
+        yield _latency(devices, scale.kicked_edits, kicked=True)
+        yield _latency(devices, scale.edits, kicked=False)
     if "small" in scale.groups:
-        yield _delete(pair)
+        yield _delete(devices)
     if "idle" in scale.groups:
-        yield _idle(pair, scale, "idle after all")
+        yield _idle(devices, scale, "idle after all")
     if "many" in scale.groups:
-        yield _small(pair, stage, scale.many_files)
-    for path in (pair.a / "big", pair.b / "big", stage / "big"):
-        path.unlink(missing_ok=True)
+        yield _small(devices, stage, scale.many_files)
+    if "mixed" in scale.groups:
+        yield _mixed(devices, stage, scale.mixed_bytes)
+    for folder in (*devices.folders, stage):
+        (folder / "big").unlink(missing_ok=True)
 
 
-def _big(pair: Pair, stage: Path, scale: Scale) -> dict[str, Any]:
+def _big(devices: Devices, stage: Path, scale: Scale) -> dict[str, Any]:
     write_random(stage / "big", scale.big_bytes)
     copy(stage / "big", stage / "in")
     os.sync()
     return _timed(
-        pair,
+        devices,
         "1 GiB file" if scale.big_bytes == GIB else f"{scale.big_bytes} bytes",
-        lambda: os.rename(stage / "in", pair.a / "big"),
-        lambda: _size(pair.b / "big") == scale.big_bytes,
-        lambda: filecmp.cmp(pair.a / "big", pair.b / "big", shallow=False),
+        lambda: os.rename(stage / "in", devices.folders[0] / "big"),
+        lambda folder: _size(folder / "big") == scale.big_bytes,
+        lambda folder: filecmp.cmp(devices.folders[0] / "big", folder / "big", shallow=False),
     )
 
 
-def _insert(pair: Pair, stage: Path, scale: Scale) -> dict[str, Any]:
+def _insert(devices: Devices, stage: Path, scale: Scale) -> dict[str, Any]:
     with (stage / "big").open("rb") as old, (stage / "in").open("wb") as new:
         new.write(old.read(1000) + b"14 bytes here!")
         shutil.copyfileobj(old, new, 1 << 20)
     os.sync()
     return _timed(
-        pair,
+        devices,
         "insert 14 bytes",
-        lambda: os.rename(stage / "in", pair.a / "big"),
-        lambda: _size(pair.b / "big") == scale.big_bytes + 14,
-        lambda: filecmp.cmp(pair.a / "big", pair.b / "big", shallow=False),
+        lambda: os.rename(stage / "in", devices.folders[0] / "big"),
+        lambda folder: _size(folder / "big") == scale.big_bytes + 14,
+        lambda folder: filecmp.cmp(devices.folders[0] / "big", folder / "big", shallow=False),
     )
 
 
@@ -114,39 +122,66 @@ def make_small(root: Path, count: int) -> None:
         (root / f"d{number % folders}" / f"f{number}").write_bytes(source.randbytes(source.randint(100, 8000)))
 
 
-def _small(pair: Pair, stage: Path, files: int) -> dict[str, Any]:
+def _small(devices: Devices, stage: Path, files: int) -> dict[str, Any]:
     make_small(stage / "many", files)
     os.sync()
     row = _timed(
-        pair,
+        devices,
         f"{files:,} small files",
-        lambda: os.rename(stage / "many", pair.a / "many"),
-        lambda: _count(pair.b / "many") == files,
-        lambda: not _differing(pair.a / "many", pair.b / "many"),
+        lambda: os.rename(stage / "many", devices.folders[0] / "many"),
+        lambda folder: _count(folder / "many") == files,
+        lambda folder: not _differing(devices.folders[0] / "many", folder / "many"),
         often=0.01 if files <= 10_000 else 0.5,
     )
     return {**row, "files_per_s": round(files / row["seconds"])}
 
 
-def _rename(pair: Pair, scale: Scale) -> dict[str, Any]:
+def make_mixed(root: Path, size: int) -> int:
+    """Make files as of photos and films, 64 KiB to 512 MiB, as many large as small ones by their bytes; return how
+    many."""
+    root.mkdir(parents=True)
+    source, count, left = random.Random(7), 0, size
+    while left > 0:
+        length = min(left, int(2 ** source.uniform(16, 29)))
+        write_random(root / f"media-{count}", length)
+        count, left = count + 1, left - length
+    return count
+
+
+def _mixed(devices: Devices, stage: Path, size: int) -> dict[str, Any]:
+    files = make_mixed(stage / "mixed", size)
+    os.sync()
+    row = _timed(
+        devices,
+        f"{size / GIB:g} GiB of mixed files",
+        lambda: os.rename(stage / "mixed", devices.folders[0] / "mixed"),
+        lambda folder: _count(folder / "mixed") == files and _bytes(folder / "mixed") == size,
+        lambda folder: not _differing(devices.folders[0] / "mixed", folder / "mixed"),
+        often=0.1,
+    )
+    return {**row, "files": files}
+
+
+def _rename(devices: Devices, scale: Scale) -> dict[str, Any]:
     return _timed(
-        pair,
+        devices,
         "rename a folder",
-        lambda: os.rename(pair.a / "many", pair.a / "lots"),
-        lambda: _count(pair.b / "lots") == scale.small_files and not (pair.b / "many").exists(),
-        lambda: not _differing(pair.a / "lots", pair.b / "lots"),
+        lambda: os.rename(devices.folders[0] / "many", devices.folders[0] / "lots"),
+        lambda folder: _count(folder / "lots") == scale.small_files and not (folder / "many").exists(),
+        lambda folder: not _differing(devices.folders[0] / "lots", folder / "lots"),
     )
 
 
-def _latency(pair: Pair, edits: int, *, kicked: bool) -> dict[str, Any]:
+def _latency(devices: Devices, edits: int, *, kicked: bool) -> dict[str, Any]:
     seconds = []
     for number in range(edits):
         text = f"edit {number} {kicked}\n" * 10
-        (pair.a / "note.txt").write_text(text)
+        (devices.folders[0] / "note.txt").write_text(text)
         start = time.perf_counter()
         if kicked:
-            pair.kick()
-        wait_until(lambda text=text: _text(pair.b / "note.txt") == text, LIMIT, "an edit")  # type: ignore[misc]
+            devices.kick()
+        for folder in devices.folders[1:]:
+            wait_until(lambda: _text(folder / "note.txt") == text, LIMIT, "an edit")  # noqa: B023
         seconds.append(time.perf_counter() - start)
         time.sleep(0.2)
     what = "edit seen, scan kicked" if kicked else "edit seen, by watcher"
@@ -159,56 +194,59 @@ def _latency(pair: Pair, edits: int, *, kicked: bool) -> dict[str, Any]:
     }
 
 
-def _delete(pair: Pair) -> dict[str, Any]:
+def _delete(devices: Devices) -> dict[str, Any]:
     return _timed(
-        pair,
+        devices,
         "delete the folder",
-        lambda: shutil.rmtree(pair.a / "lots"),
-        lambda: not (pair.b / "lots").exists(),
-        lambda: True,
+        lambda: shutil.rmtree(devices.folders[0] / "lots"),
+        lambda folder: not (folder / "lots").exists(),
+        lambda folder: True,
     )
 
 
-def _idle(pair: Pair, scale: Scale, what: str) -> dict[str, Any]:
+def _idle(devices: Devices, scale: Scale, what: str) -> dict[str, Any]:
     time.sleep(5)
-    before = _cpu(pair)
+    before = _cpu(devices)
     time.sleep(scale.idle_seconds)
-    spent = sum(after - start for after, start in zip(_cpu(pair), before, strict=True))
-    rss = [round(daemon.rss_mib()) for daemon in pair.daemons]
+    spent = sum(after - start for after, start in zip(_cpu(devices), before, strict=True))
+    rss = [round(daemon.rss_mib()) for daemon in devices.daemons]
     what = f"{what}, {scale.idle_seconds:g} s"
     return {"workload": what, "cpu": round(spent, 2), "rss_mib": sum(rss), "rss_by_side": rss}
 
 
 def _timed(
-    pair: Pair,
+    devices: Devices,
     what: str,
     act: Callable[[], None],
-    done: Callable[[], bool],
-    right: Callable[[], bool],
+    done: Callable[[Path], bool],
+    right: Callable[[Path], bool],
     often: float = 0.01,
 ) -> dict[str, Any]:
-    cpu, received = _cpu(pair), pair.received_bytes()
+    others = devices.folders[1:]
+    cpu, received, sent = _cpu(devices), devices.received_bytes(), devices.sent_bytes()
     start = time.perf_counter()
     act()
-    pair.kick()
-    wait_until(done, LIMIT, what, often)
+    devices.kick()
+    for folder in others:
+        wait_until(lambda: done(folder), LIMIT, what, often)  # noqa: B023
     seconds = time.perf_counter() - start
-    spent = [round(after - before, 2) for after, before in zip(_cpu(pair), cpu, strict=True)]
-    if not right():
-        raise AssertionError(f"{pair.name}: {what}: the folders differ")
+    spent = [round(after - before, 2) for after, before in zip(_cpu(devices), cpu, strict=True)]
+    if not all(right(folder) for folder in others):
+        raise AssertionError(f"{devices.name}: {what}: the folders differ")
     time.sleep(1)
     return {
         "workload": what,
         "seconds": round(seconds, 2),
         "cpu": round(sum(spent), 2),
         "cpu_by_side": spent,
-        "received_mib": round((pair.received_bytes() - received) / (1 << 20), 2),
-        "rss_mib": round(sum(daemon.rss_mib() for daemon in pair.daemons)),
+        "received_mib": round((devices.received_bytes() - received) / (1 << 20), 2),
+        "sent_mib": round((devices.sent_bytes() - sent) / (1 << 20), 2),
+        "rss_mib": round(sum(daemon.rss_mib() for daemon in devices.daemons)),
     }
 
 
-def _cpu(pair: Pair) -> list[float]:
-    return [daemon.cpu_seconds() for daemon in pair.daemons]
+def _cpu(devices: Devices) -> list[float]:
+    return [daemon.cpu_seconds() for daemon in devices.daemons]
 
 
 def write_random(path: Path, size: int) -> None:
@@ -240,7 +278,16 @@ def _text(path: Path) -> str:
 
 
 def _count(path: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(path))
+    return len(_files(path))
+
+
+def _bytes(path: Path) -> int:
+    return sum(map(_size, _files(path)))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return all files but a tool's temporaries."""
+    return [Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith(".")]
 
 
 def _differing(one: Path, other: Path) -> list[str]:

@@ -1,8 +1,9 @@
-"""Two Syncthing daemons that keep a folder the same: watcher delay 1 s, scans kicked by REST, loopback only."""
+"""Syncthing daemons that keep a folder the same: watcher delay 1 s, scans kicked by REST, loopback only."""
 
 from __future__ import annotations
 
 import json
+import string
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -13,17 +14,18 @@ from bench.processes import Daemon, free_port, wait_until
 KEY = "bench"
 
 
-class SyncthingPair:
-    """Folders `a` and `b` under `base`, kept by a daemon each."""
+class SyncthingDevices:
+    """Folders `a`, `b` and so on under `base`, kept by a daemon each."""
 
     name = "syncthing"
 
-    def __init__(self, base: Path) -> None:
-        self.a, self.b = base / "a", base / "b"
+    def __init__(self, base: Path, count: int = 2) -> None:
+        names = string.ascii_lowercase[:count]
+        self.folders = [base / name for name in names]
         self.daemons = []
         self._gui = []
         ids, listens = [], []
-        for side in ("a", "b"):
+        for side in names:
             home = base / f"home-{side}"
             (base / side).mkdir(parents=True)
             subprocess.run(
@@ -49,13 +51,15 @@ class SyncthingPair:
                 "crashReportingEnabled": False,
             }
             self._rest(gui, "PATCH", "config/options", options)
-        for gui, other, listen in zip(self._gui, reversed(ids), reversed(listens), strict=True):
-            self._rest(gui, "POST", "config/devices", {"deviceID": other, "addresses": [listen]})
-        for gui, path in zip(self._gui, (self.a, self.b), strict=True):
+        for own, gui in zip(ids, self._gui, strict=True):
+            for other, listen in zip(ids, listens, strict=True):
+                if other != own:
+                    self._rest(gui, "POST", "config/devices", {"deviceID": other, "addresses": [listen]})
+        for gui, place in zip(self._gui, self.folders, strict=True):
             devices = [{"deviceID": device} for device in ids]
             folder = {
                 "id": "bench",
-                "path": str(path),
+                "path": str(place),
                 "devices": devices,
                 "fsWatcherDelayS": 1,
                 "rescanIntervalS": 3600,
@@ -63,22 +67,31 @@ class SyncthingPair:
             self._rest(gui, "POST", "config/folders", folder)
         self.kick()
         wait_until(lambda: self._connected(), 60, "syncthing's connection")
-        (self.a / "first").write_text("there")
+        (self.folders[0] / "first").write_text("there")
         self.kick()
-        wait_until((self.b / "first").exists, 60, "syncthing's first file")
+        for other_folder in self.folders[1:]:
+            wait_until((other_folder / "first").exists, 60, "syncthing's first file")
 
     def kick(self) -> None:
-        """Have a scanned now."""
+        """Have the first scanned now."""
         self._rest(self._gui[0], "POST", "db/scan?folder=bench")
 
     def received_bytes(self) -> int:
-        """Return all bytes that b has received."""
-        total: int = self._rest(self._gui[1], "GET", "system/connections")["total"]["inBytesTotal"]
+        """Return all bytes that the second has received."""
+        return self._total(1, "inBytesTotal")
+
+    def sent_bytes(self) -> int:
+        """Return all bytes that the first has sent."""
+        return self._total(0, "outBytesTotal")
+
+    def _total(self, which: int, what: str) -> int:
+        total: int = self._rest(self._gui[which], "GET", "system/connections")["total"][what]
         return total
 
     def _connected(self) -> bool:
-        connections = self._rest(self._gui[0], "GET", "system/connections")["connections"]
-        return any(connection["connected"] for connection in connections.values())
+        """Return whether each is connected with all others."""
+        found = [self._rest(gui, "GET", "system/connections")["connections"] for gui in self._gui]
+        return all(sum(each["connected"] for each in connections.values()) == len(found) - 1 for connections in found)
 
     def _answers(self, gui: str) -> bool:
         try:

@@ -295,7 +295,9 @@ class Node:
         return [*self.host.addresses(), *others][:64]
 
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
-        """A peer said where it and others can be reached: kept for when the connection is lost."""
+        """A peer said where it and others can be reached: kept for when the connection is lost, and told to those who
+        may want to reach it, too."""
+        news = False
         for address in addresses:
             bare, _, name = address.rpartition("/p2p/")
             try:
@@ -303,9 +305,13 @@ class Node:
             except ValueError:
                 continue
             if whose == device:
-                self._book.learn(whose, [bare])
+                news |= self._book.learn(whose, [bare])
             elif whose != self.key.id and self.account.is_member(whose) and whose not in self.sessions:
                 self.peering.hint(whose, [bare])
+        if news:
+            for other, session in self.sessions.items():
+                if other != device:
+                    session.say_hello()
 
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None:
         """A peer has more than before: ask it for what was lacking."""

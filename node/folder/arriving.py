@@ -21,6 +21,7 @@ class Arriving:
     def __init__(self) -> None:
         self._sources: dict[bytes, Source] = {}
         self._chunks: dict[str, list[bytes]] = {}  # by path
+        self._next: dict[str, tuple[str, ...]] = {}  # path -> where that file is about to be
         self.on_added: Callable[[list[bytes]], None] = lambda chunks: None
 
     def add(self, found: Iterable[tuple[bytes, Source]]) -> None:
@@ -33,9 +34,21 @@ class Arriving:
                 self._chunks.setdefault(source[0], []).append(chunk)
         self.on_added(added)
 
-    def source(self, chunk: bytes) -> Source | None:
-        """Return where a chunk is, if it is in such a file."""
-        return self._sources.get(chunk)
+    def has(self, chunk: bytes) -> bool:
+        """Return whether a chunk is in such a file."""
+        return chunk in self._sources
+
+    def sources(self, chunk: bytes) -> list[Source]:
+        """Return where a chunk may be, to be tried in this order."""
+        if (source := self._sources.get(chunk)) is None:
+            return []
+        path, offset, length = source
+        return [(place, offset, length) for place in (path, *self._next.get(path, ()))]
+
+    def moves(self, path: str, *places: str) -> None:
+        """A file is about to be at each of these places in turn, and is known at the last one a moment after."""
+        if path in self._chunks:
+            self._next[path] = places
 
     def rename(self, path: str, new: str) -> None:
         """A file has another name now."""
@@ -46,5 +59,6 @@ class Arriving:
 
     def drop(self, path: str) -> None:
         """A file is known now, or went."""
+        self._next.pop(path, None)
         for chunk in self._chunks.pop(path, ()):
             del self._sources[chunk]

@@ -163,7 +163,7 @@ class Early:
                 upload.places.clear()
 
     def _is_new(self, chunk: bytes) -> bool:
-        return next(iter(self._index.sources(chunk)), None) is None and self.arriving.source(chunk) is None
+        return next(iter(self._index.sources(chunk)), None) is None and not self.arriving.has(chunk)
 
     def _spare(self) -> int:
         under_way: int = sum(

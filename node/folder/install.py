@@ -24,6 +24,11 @@ class Target:
     replaces: LocalNode | None
     keep_as: str  # absolute; where what it replaces is kept
 
+    @property
+    def swap(self) -> str:
+        """Where the temporary is while it changes places with what it replaces."""
+        return self.temporary.removesuffix(PART) + SWAP
+
 
 class Installer:
     """Puts a folder's files in place. Its calls belong in a thread, or in turns."""
@@ -93,7 +98,7 @@ class Installer:
             pass
         except OSError:  # no hard links here: the name is without a file for a moment
             return self._replace_without_links(target, expected)
-        swap = temporary.removesuffix(PART) + SWAP  # may come to hold what nobody else has: never just removed
+        swap = target.swap  # may come to hold what nobody else has: never just removed
         fs.rename(temporary, swap)
         try:
             exchanged = fs.exchange(swap, path)

@@ -206,6 +206,9 @@ class Placer:
             self._index.commit(sync=True)  # else what a crash leaves in its place would be taken for a person's
         except OSError as error:
             return [error] * len(targets)
+        for target in targets:  # others may ask for their chunks all the while
+            places = (target.temporary, target.swap, target.path)
+            self._filler.arriving.moves(*(place.removeprefix(self._root + "/") for place in places))
         results = await self._turns.run(self._installer.take_names, list(zip(targets, ready, strict=True)))
         touched = {os.path.dirname(target.path) for target in targets}
         await self._turns.apart(self._disk.sync_directories, touched)

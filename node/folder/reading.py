@@ -49,7 +49,7 @@ class ChunkReader:
         size = 0
         for chunk in ids:
             sources = list(self._index.sources(chunk))
-            unsure = [source for other in self._others if (source := other.source(chunk)) is not None]
+            unsure = [source for other in self._others for source in other.sources(chunk)]
             length = (sources or unsure or [("", 0, 0)])[0][2]
             if lengths and size + length > READ_BYTES:
                 break

@@ -43,6 +43,12 @@ class Reading:
         """What the other has of files whose entry has not come."""
         return [path for path in (self.other.root / ".shoal" / "tmp").iterdir() if path.suffix == early.ENDING]
 
+    def save(self, data: bytes) -> None:
+        """Have the file there at once."""
+        draft = self.one.root.parent / "draft"
+        draft.write_bytes(data)
+        draft.rename(self.one.root / KEPT_BACK)
+
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until something is so."""
         with trio.fail_after(20):
@@ -95,7 +101,7 @@ async def begun(reading: Reading) -> AsyncIterator[None]:
 async def test_chunks_leave_before_their_file_was_read(reading: Reading) -> None:
     data = os.urandom(SIZE)
     async with begun(reading):
-        (reading.one.root / "large").write_bytes(data)
+        reading.save(data)
         await reading.until_ahead(SIZE)
         assert not reading.one.engine.is_idle()
         assert not (reading.other.root / "large").exists()
@@ -107,7 +113,7 @@ async def test_chunks_leave_before_their_file_was_read(reading: Reading) -> None
 
 async def test_of_a_file_that_changed_only_what_is_new_leaves_early(reading: Reading) -> None:
     data = os.urandom(SIZE)
-    (reading.one.root / "large").write_bytes(data)
+    reading.save(data)
     reading.go_on.set()
     async with begun(reading):
         reading.go_on.clear()
@@ -126,12 +132,11 @@ async def test_what_is_not_needed_after_all_is_removed(reading: Reading, monkeyp
     monkeypatch.setattr(early, "QUIET", 0.5)
     reading.changes = True
     async with begun(reading):
-        (reading.one.root / "large").write_bytes(os.urandom(SIZE))
+        reading.save(os.urandom(SIZE))
         await reading.until_ahead(SIZE)
         (reading.one.root / "large").unlink()
         await reading.end()
         await reading.until(lambda: not reading.ahead)
-        assert reading.other.engine.early.arriving.source(bytes(32)) is None
     assert [path.name for path in reading.other.root.iterdir()] == [".shoal"]
 
 
@@ -154,7 +159,7 @@ async def test_bytes_that_belong_elsewhere_do_no_harm(reading: Reading) -> None:
             reading.other.engine.early.on_coming(reading.one.id, wrong)
 
         reading.one.engine.on_coming = lie
-        (reading.one.root / "large").write_bytes(data + zeros)
+        reading.save(data + zeros)
         await reading.until_ahead(4 * MIB)
         await reading.end()
         assert told
@@ -194,7 +199,7 @@ async def test_a_disk_that_fails_meanwhile_costs_nothing_but_the_lead(
     monkeypatch.setattr(Disk, "write_pieces", full)
     data = os.urandom(SIZE)
     async with begun(reading):
-        (reading.one.root / "large").write_bytes(data)
+        reading.save(data)
         await reading.until(lambda: reading.other.fetched > 0)
         await reading.end()
     assert (reading.other.root / "large").read_bytes() == data
@@ -203,7 +208,7 @@ async def test_a_disk_that_fails_meanwhile_costs_nothing_but_the_lead(
 async def test_no_more_comes_early_than_the_disk_can_spare(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early, "LEAVE", 1 << 62)
     async with begun(reading):
-        (reading.one.root / "large").write_bytes(os.urandom(SIZE))
+        reading.save(os.urandom(SIZE))
         await trio.sleep(0.5)
         assert reading.other.fetched == 0
         await reading.end()
@@ -224,7 +229,7 @@ async def test_the_first_chunks_of_a_file_that_is_cut_in_two_threads_are_told_be
     monkeypatch.setattr(LinuxFile, "read_into", slow)
     data = os.urandom(SIZE + 40 * MIB)
     async with begun(reading):
-        (reading.one.root / "large").write_bytes(data)
+        reading.save(data)
         await reading.until_ahead(SIZE)
         await reading.end()
     assert (reading.other.root / "large").read_bytes() == data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from engines import Device, join, running, settle
 
 from shoal.node.folder import large_files
 from shoal.node.folder.disk import Disk
+from shoal.transfer.chunking import chunk_id
 
 SIZE = 1000
 
@@ -100,3 +102,34 @@ async def test_large_files_that_both_have_already_are_not_fetched(tmp_path: Path
         await settle(one, other)
         assert one.fetched == other.fetched == 0
         assert [path.name for path in other.root.iterdir() if path.name != ".shoal"] == ["large"]
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_what_has_come_can_be_had_while_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaces: bool
+) -> None:
+    one, other = Device(1, tmp_path / "one"), Device(2, tmp_path / "other")
+    named, go_on = threading.Event(), threading.Event()
+    real = Disk.sync_directories
+
+    def slow(self: Disk, paths: Iterable[str]) -> None:
+        if str(other.root) in paths and (other.root / "file").exists():
+            named.set()
+            go_on.wait(30)
+        real(self, paths)
+
+    join(one, other)
+    async with running(one, other):
+        if replaces:
+            (one.root / "file").write_text("before")
+            await settle(one, other)
+        monkeypatch.setattr(Disk, "sync_directories", slow)
+        (one.root / "file").write_text("content")
+        await trio.to_thread.run_sync(named.wait, 30)
+        try:
+            chunk = chunk_id(other.replica.content_key, b"content")
+            with trio.fail_after(20):
+                assert await other.engine.read_chunks([chunk]) == [b"content"]
+        finally:
+            go_on.set()
+        await settle(one, other)

@@ -1,9 +1,9 @@
-# make run | test | check | demo | bench | soak | setup
+# make run | test | check | coverage | demo | bench | soak | setup
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup dev run test check lint demo bench soak clean
+.PHONY: setup dev run test check lint coverage demo bench soak clean
 
 setup: $(VENV)/.runtime
 dev: $(VENV)/.dev
@@ -26,9 +26,12 @@ demo: setup
 	@$(BIN)/python -m shoal.node.demo
 
 test: lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: test
+
+coverage: dev
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 lint: dev
 	@$(BIN)/ruff check .

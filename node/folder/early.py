@@ -43,6 +43,7 @@ class Upload:
     lock: trio.Lock = field(default_factory=trio.Lock)  # held by who writes, or renames
     scopes: set[trio.CancelScope] = field(default_factory=set)  # of the fetches that run
     news: trio.Event = field(default_factory=trio.Event)
+    told: int = 0  # pieces, good ones or not
     heard: float = 0.0
     failed: OSError | None = None
 
@@ -64,9 +65,14 @@ class Upload:
         self.places[at] = chunk, length
         return True
 
+    def tell(self) -> None:
+        """Wake who waits for the rest."""
+        self.news.set()
+        self.news = trio.Event()
+
     async def rest(self) -> list[Piece]:
         """Wait for what is under way; return what nobody has. Raises OSError where it could not be written."""
-        while self.scopes and self.failed is None:
+        while self.scopes and self.failed is None and not self.landed.issuperset(self.places):
             await self.news.wait()
         if self.failed is not None:
             raise self.failed
@@ -124,7 +130,8 @@ class Early:
                 return
             upload = self._uploads[device, coming.upload] = Upload(self._new_path())
         upload.heard = trio.current_time()
-        pieces = [piece for piece in coming.pieces[: MOST - len(upload.places)] if self._is_new(piece[1])]
+        pieces = [piece for piece in coming.pieces[: MOST - upload.told] if self._is_new(piece[1])]
+        upload.told = min(MOST, upload.told + len(coming.pieces))
         if sum(length for _, _, length in pieces) > self._spare() or upload.failed is not None:
             return
         taken = [piece for piece in pieces if upload.take(piece)]
@@ -207,8 +214,7 @@ class Early:
             upload.failed = error
         finally:
             upload.scopes.discard(scope)
-            upload.news.set()
-            upload.news = trio.Event()
+            upload.tell()
 
     async def _write(self, upload: Upload) -> None:
         came, upload.came = upload.came, []
@@ -220,6 +226,7 @@ class Early:
         upload.landed.update(offset for offset, _, _ in places)
         path = self._relative(upload.path)
         self.arriving.add((chunk, (path, offset, len(data))) for offset, chunk, data in places)
+        upload.tell()
 
     def _write_all(self, path: str, pieces: list[tuple[int, bytes | memoryview]]) -> None:
         self._disk.write_pieces(path, pieces, fresh=True, passing=True)

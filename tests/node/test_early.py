@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from shoal.crdt.model import ROOT, NodeId
 from shoal.node.folder import early, large_files
-from shoal.node.folder.coming import Coming
+from shoal.node.folder.arriving import Landed
+from shoal.node.folder.coming import MOST, Coming
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.early import Upload
 from shoal.node.folder.linux import LinuxFile
@@ -234,6 +235,42 @@ async def test_the_first_chunks_of_a_file_that_is_cut_in_two_threads_are_told_be
         await reading.end()
     assert (reading.other.root / "large").read_bytes() == data
     assert reading.other.fetched == len(data)
+
+
+async def test_what_never_comes_and_nobody_needs_is_not_waited_for(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, bogus = reading.other.engine.early._fetch, b"x" * 32
+
+    async def fetch(wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]], how: int) -> Any:
+        await real([want for want in wants if want[0] != bogus], sink, how)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(reading.other.engine.early, "_fetch", fetch)
+
+    def lie(coming: Coming) -> None:
+        wrong = Coming(coming.upload, coming.near, (*coming.pieces, (SIZE, bogus, 100)))
+        reading.other.engine.early.on_coming(reading.one.id, wrong)
+
+    reading.one.engine.on_coming = lie
+    data = os.urandom(SIZE)
+    async with begun(reading):
+        reading.save(data)
+        await reading.until_ahead(SIZE)
+        await reading.end()
+    assert (reading.other.root / "large").read_bytes() == data
+    assert reading.other.fetched == SIZE
+
+
+async def test_a_device_that_says_too_much_of_a_file_is_heard_no_more(reading: Reading) -> None:
+    async with begun(reading):
+        early_ones = reading.other.engine.early
+        for at in range(3 * MOST // 1000):
+            pieces = tuple((number, bytes(32), 100) for number in range(at * 1000, (at + 1) * 1000))
+            early_ones.on_coming(reading.one.id, Coming(bytes(16), ROOT, pieces))
+        (upload,) = early_ones._uploads.values()
+        assert upload.told == MOST
+        assert len(upload.places) <= MOST // 100 + 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.binary(min_size=1, max_size=1), st.integers(1, 30))))

@@ -34,6 +34,8 @@ from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 
 GROUP_FILES = 1000
+GROUP_GONE = 250  # of what is gone: nothing is read for it, so others wait for the whole of it
+TURNS = 12  # of all other tasks, in which a session seals and sends what was just written
 GROUP_BYTES = 64 * 1024 * 1024
 LOOK_AGAIN = 0.5  # seconds
 
@@ -375,13 +377,14 @@ class Recorder:
                 covered |= {record.id for record in inside}
                 gone += inside
         along = {record.id: record for record in gone}
-        for at in range(0, len(gone), GROUP_FILES):
-            group = gone[at : at + GROUP_FILES]
+        for at in range(0, len(gone), GROUP_GONE):
+            group = gone[at : at + GROUP_GONE]
             # What is left out is gone from this disk alone.
             wanted = [record for record in group if self._selection.wants(record.id)]
             deletions = [found for record in wanted if (found := self._deletion(record, along)) is not None]
             self._replica.commit(deletions, partial(self._forget, group))
-            await trio.lowlevel.checkpoint()  # peers hear of the first before the last is written
+            for _ in range(TURNS):  # peers hear of the first before the last is written
+                await trio.lowlevel.checkpoint()
 
     def _deletion(self, record: LocalNode, along: Mapping[NodeId, LocalNode]) -> Delete | None:
         """Return what to tell of a record that is gone; None where the document does not have it any more."""

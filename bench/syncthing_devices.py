@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import Daemon, free_port, wait_until
+from bench.workloads import LIMIT
 
 KEY = "bench"
 
@@ -73,7 +74,7 @@ class SyncthingDevices:
             wait_until((other_folder / "first").exists, 60, "syncthing's first file")
 
     def kick(self) -> None:
-        """Have the first scanned now."""
+        """Have the first scanned now; it answers when it has hashed all that is new."""
         self._rest(self._gui[0], "POST", "db/scan?folder=bench")
 
     def received_bytes(self) -> int:
@@ -108,6 +109,6 @@ class SyncthingDevices:
             data=json.dumps(body).encode() if body is not None else None,
             headers={"X-API-Key": KEY, "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
             data = answer.read()
         return json.loads(data) if data.strip() else None

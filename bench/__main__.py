@@ -1,6 +1,6 @@
-"""`python -m bench [--runs N] [--only shoal|syncthing] [--groups big small ...] [--devices N] [--mixed-gib N]
-[--scale S] [--base DIR]`; what one-way tools need that encrypt nothing, `python -m bench floors`; or one of Shoal
-alone:
+"""`python -m bench [--runs N] [--only shoal|syncthing] [--groups big small ...] [--devices 2 3 5]
+[--small-files N] [--mixed-gib N] [--scale S] [--base DIR]`; what one-way tools need that encrypt nothing, `python -m
+bench floors`; or one of Shoal alone:
 
 python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
@@ -15,14 +15,14 @@ import argparse
 import json
 import os
 import shutil
-import statistics
+import subprocess
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import floors, link, scale, swarm, twins, versions
+from bench.medians import medians
 from bench.shoal_devices import ShoalDevices
 from bench.syncthing_devices import SyncthingDevices
 from bench.workloads import GIB, GROUPS, USUAL, Devices, Scale, run_all
@@ -38,7 +38,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=sorted(TOOLS))
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=USUAL, help="of workloads")
-    parser.add_argument("--devices", type=int, default=2, help="that keep the folder")
+    parser.add_argument("--devices", type=int, nargs="+", default=[2], help="that keep the folder; several in turn")
+    parser.add_argument("--small-files", type=int, default=10_000, help="how many, in the group small")
     parser.add_argument("--mixed-gib", type=float, default=4, help="of media-like files, in the group mixed")
     parser.add_argument("--scale", type=float, default=1.0, help="of sizes and counts; 1 is what is published")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
@@ -49,37 +50,35 @@ def main() -> int:
         names.remove("syncthing")
     sizes = Scale(
         int(GIB * options.scale),
-        int(10_000 * options.scale),
+        int(options.small_files * options.scale),
         int(100_000 * options.scale),
         max(3, int(200 * options.scale)),
         mixed_bytes=int(GIB * options.mixed_gib * options.scale),
         groups=tuple(options.groups),
     )
-    if not 2 <= options.devices <= 26:
+    if not all(2 <= count <= 26 for count in options.devices):
         parser.error("--devices: from 2 to 26")
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
-    if "mixed" in options.groups and (lack := _lacking(base, sizes.mixed_bytes * (1 + options.devices))):
+    left = options.runs * len(names) * sum(map(sizes.small_bytes, options.devices))
+    needed = max(map(sizes.large_bytes, options.devices)) + left + GIB
+    if needed > (free := shutil.disk_usage(base).free):
         base.rmdir()
-        print(
-            f"the disk lacks {lack / GIB:.1f} GiB for this: take a smaller --mixed-gib, or another --base",
-            file=sys.stderr,
-        )
+        print(f"this needs {needed / GIB:.1f} GiB of disk and {free / GIB:.1f} are free: see --base", file=sys.stderr)
         return 1
     rows = []
     try:
         for run in range(options.runs):
-            for name in names if run % 2 == 0 else reversed(names):
-                rows += _run(name, base / f"{run}-{name}", sizes, options.devices, run)
+            for count in options.devices:
+                for name in names if run % 2 == 0 else reversed(names):
+                    for row in _run(name, base / f"{run}-{count}-{name}", sizes, count, run):
+                        rows.append(row)
+                        print(json.dumps(row), flush=True)
     finally:
-        # All at the end: ext4 is slow to make files for a minute after many were removed.
         shutil.rmtree(base, ignore_errors=True)
-    for median in _medians(rows):
+    whole = [row for row in rows if "failed" not in row]
+    for median in medians(whole):
         print(json.dumps(median))
-    return 0
-
-
-def _lacking(base: Path, needed: int) -> int:
-    return max(0, needed + GIB - shutil.disk_usage(base).free)
+    return int(len(whole) < len(rows))
 
 
 def _alone(what: str, arguments: list[str]) -> int:
@@ -113,41 +112,30 @@ def _alone(what: str, arguments: list[str]) -> int:
     return 0
 
 
-def _run(name: str, base: Path, scale: Scale, count: int, run: int) -> list[dict[str, object]]:
+def _run(name: str, base: Path, scale: Scale, count: int, run: int) -> Iterator[dict[str, object]]:
+    """Yield the rows; where one fails, the rest of this run is left out."""
     base.mkdir()
     os.sync()
     devices = TOOLS[name](base, count)
-    rows = []
+    about = {"tool": name, "run": run, "devices": count}
     try:
+        devices.start()
         for row in run_all(devices, base / "stage", scale):
-            rows.append({"tool": name, "run": run, **row})
-            print(json.dumps(rows[-1]), flush=True)
+            yield {**about, **row}
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        yield {**about, "failed": str(error)}
     finally:
         for daemon in devices.daemons:
             daemon.stop()
-        if "mixed" in scale.groups:  # there would be no room for all of them
-            shutil.rmtree(base, ignore_errors=True)
-    return rows
+        _remove_large(base)
 
 
-def _medians(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    by: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for row in rows:
-        for figure in ("seconds", "p99", "cpu", "received_mib", "sent_mib", "rss_mib"):
-            if isinstance(value := row.get(figure), int | float):
-                by[str(row["workload"]), figure, str(row["tool"])].append(float(value))
-    found: list[dict[str, object]] = []
-    for workload, figure in dict.fromkeys((workload, figure) for workload, figure, _ in by):
-        medians = {
-            tool: round(statistics.median(by[workload, figure, tool]), 3)
-            for tool in TOOLS
-            if (workload, figure, tool) in by
-        }
-        median: dict[str, object] = {"median of": workload, "figure": figure, **medians}
-        if len(medians) == 2 and medians["syncthing"]:
-            median["shoal / syncthing"] = round(medians["shoal"] / medians["syncthing"], 2)
-        found.append(median)
-    return found
+def _remove_large(base: Path) -> None:
+    """Make room for the next run. Small files stay: ext4 is slow to make files for a minute after many were removed."""
+    for folder, _, names in os.walk(base):
+        for path in (Path(folder, name) for name in names):
+            if path.lstat().st_size > 1 << 20:
+                path.unlink()
 
 
 if __name__ == "__main__":

@@ -21,27 +21,29 @@ class ShoalDevices:
     def __init__(self, base: Path, count: int = 2) -> None:
         names = string.ascii_lowercase[:count]
         self.folders = [base / name for name in names]
+        self.daemons: list[Daemon] = []
         self._homes = [base / f"home-{name}" for name in names]
+
+    def start(self) -> None:
+        """Start them, pair them, and have the folder on all."""
         self.folders[0].mkdir(parents=True)
-        self.daemons = []
         for home in self._homes:
             listen, api = f"/ip4/127.0.0.1/tcp/{free_port()}", f"127.0.0.1:{free_port()}"
             command = [sys.executable, "-m", "shoal.node.main", "--home", str(home), "--no-mdns"]
-            self.daemons.append(
-                Daemon([*command, "--listen", listen, "--api", api, "--name", home.name], base / f"{home.name}.log")
-            )
+            command += ["--listen", listen, "--api", api, "--name", home.name]
+            self.daemons.append(Daemon(command, home.with_suffix(".log")))
         for which, home in enumerate(self._homes):
             wait_until((home / "api.address").exists, 60, "the node's start")
             wait_until(partial(self._try, which, "status"), 60, "the first answer")
         self._shoal(0, "folder", "add", str(self.folders[0]), "--name", "bench")
-        for which in range(1, count):
+        for which in range(1, len(self.folders)):
             offer = self._shoal(0, "pair")
             self._shoal(which, "pair", offer["code"], "--address", offer["addresses"][0])
             join = partial(self._try, which, "folder", "join", "bench", str(self.folders[which]))
             wait_until(join, 30, "the folder's offer")
-        for which in range(1, count):
+        for which in range(1, len(self.folders)):
             self._shoal(which, "status", "--wait")
-            wait_until(lambda: self._connections(which) == count - 1, 60, "the others")  # noqa: B023
+            wait_until(lambda: self._connections(which) == len(self.folders) - 1, 60, "the others")  # noqa: B023
 
     def kick(self) -> None:
         """Nothing: its watcher is what is measured."""

@@ -21,14 +21,16 @@ class SyncthingDevices:
     name = "syncthing"
 
     def __init__(self, base: Path, count: int = 2) -> None:
-        names = string.ascii_lowercase[:count]
-        self.folders = [base / name for name in names]
-        self.daemons = []
-        self._gui = []
+        self.folders = [base / name for name in string.ascii_lowercase[:count]]
+        self.daemons: list[Daemon] = []
+        self._gui: list[str] = []
+
+    def start(self) -> None:
+        """Start them, connect them, and have the folder on all."""
         ids, listens = [], []
-        for side in names:
-            home = base / f"home-{side}"
-            (base / side).mkdir(parents=True)
+        for place in self.folders:
+            home = place.with_name(f"home-{place.name}")
+            place.mkdir(parents=True)
             subprocess.run(
                 ["syncthing", "generate", f"--home={home}", "--no-default-folder", "--skip-port-probing"],
                 capture_output=True,
@@ -36,7 +38,7 @@ class SyncthingDevices:
             )
             gui = f"127.0.0.1:{free_port()}"
             command = ["syncthing", f"--home={home}", "--no-browser", f"--gui-address={gui}", f"--gui-apikey={KEY}"]
-            self.daemons.append(Daemon([*command, "--no-restart"], base / f"{side}.log", {"STNOUPGRADE": "1"}))
+            self.daemons.append(Daemon([*command, "--no-restart"], place.with_suffix(".log"), {"STNOUPGRADE": "1"}))
             self._gui.append(gui)
             wait_until(lambda gui=gui: self._answers(gui), 60, "syncthing's start")  # type: ignore[misc]
             ids.append(self._rest(gui, "GET", "system/status")["myID"])

@@ -29,6 +29,10 @@ class Devices(Protocol):
     folders: list[Path]
     daemons: list[Daemon]
 
+    def start(self) -> None:
+        """Start the daemons; they have the folder then, and each is connected with all others."""
+        ...
+
     def kick(self) -> None:
         """Have the tool look at the first folder now, where it needs telling."""
         ...
@@ -59,6 +63,16 @@ class Scale:
     mixed_bytes: int = 4 * GIB
     groups: tuple[str, ...] = USUAL
 
+    def large_bytes(self, devices: int) -> int:
+        """Return what large files take on the disk at most, with the versions that the others keep of them."""
+        big = self.big_bytes * 2 * devices if "big" in self.groups else 0
+        return big + (self.mixed_bytes * devices if "mixed" in self.groups else 0)
+
+    def small_bytes(self, devices: int) -> int:
+        """Return what small files take, in blocks of a disk and in the daemons' stores."""
+        small = self.small_files if "small" in self.groups else 0
+        return (small + (self.many_files if "many" in self.groups else 0)) * 8192 * devices
+
 
 def run_all(devices: Devices, stage: Path, scale: Scale) -> Iterator[dict[str, Any]]:
     """Run the workloads in turn; yield a row each."""
@@ -82,8 +96,6 @@ def run_all(devices: Devices, stage: Path, scale: Scale) -> Iterator[dict[str, A
         yield _small(devices, stage, scale.many_files)
     if "mixed" in scale.groups:
         yield _mixed(devices, stage, scale.mixed_bytes)
-    for folder in (*devices.folders, stage):
-        (folder / "big").unlink(missing_ok=True)
 
 
 def _big(devices: Devices, stage: Path, scale: Scale) -> dict[str, Any]:
@@ -176,6 +188,7 @@ def _rename(devices: Devices) -> dict[str, Any]:
 
 def _latency(devices: Devices, edits: int, *, kicked: bool) -> dict[str, Any]:
     seconds = []
+    before = sum(_cpu(devices))
     for number in range(edits):
         text = f"edit {number} {kicked}\n" * 10
         (devices.folders[0] / "note.txt").write_text(text)
@@ -193,6 +206,7 @@ def _latency(devices: Devices, edits: int, *, kicked: bool) -> dict[str, Any]:
         "seconds": round(statistics.median(seconds), 3),
         "p99": round(ranked[math.ceil(0.99 * len(ranked)) - 1], 3),
         "worst": round(ranked[-1], 3),
+        "cpu": round(sum(_cpu(devices)) - before, 2),
     }
 
 

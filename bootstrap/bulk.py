@@ -246,7 +246,10 @@ class BulkPort:
         keys = self._door.keys_for(token, trio.current_time())
         if keys is None:
             return False
-        check_empty_box(keys, await connection.receive_exactly(keys.receiving.cipher.tag_size))
+        proof = await connection.receive_exactly(keys.receiving.cipher.tag_size)
+        if self._door.keys_for(token, trio.current_time()) is None:
+            return False  # another came with it meanwhile, and its keys may be gone
+        check_empty_box(keys, proof)
         if not self._door.spend(token):
             return False
         waiting = self._waiting[token]

@@ -182,7 +182,9 @@ class Exchange:
                 asked = self._settle(message.request, message.places)
                 if not asked.cancelled:
                     for place in message.places:
-                        self._scheduler.on_missing(self, asked.request.folder, asked.request.ids[place])
+                        request = asked.request
+                        length = request.lengths[place]
+                        self._scheduler.on_missing(self, request.folder, request.ids[place], length)
                 self._taker.on_change()
             else:
                 raise BadMessage("a question where an answer was due")
@@ -205,7 +207,7 @@ class Exchange:
         if len(fitting) < len(chunks):
             for place, data in chunks:
                 if len(data) != request.lengths[place]:
-                    self._scheduler.on_missing(self, request.folder, request.ids[place])
+                    self._scheduler.on_missing(self, request.folder, request.ids[place], request.lengths[place])
             self._taker.on_change()
         return fitting
 

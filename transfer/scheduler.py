@@ -97,10 +97,14 @@ class Scheduler:
         return bool(self._wants)
 
     def want(self, folder: bytes, chunks: Iterable[tuple[bytes, int]], priority: int = 0) -> None:
-        """Want chunks, (id, length in bytes) each. One that is wanted already only becomes more urgent."""
+        """Want chunks, (id, length in bytes) each. One that is wanted already only becomes more urgent; where the two
+        differ about its length, the more urgent is believed: the other is a peer's hint, perhaps."""
         for chunk, length in chunks:
             key = (folder, chunk)
             known = self._wants.get(key)
+            if known is not None and known.length != length and priority < known.priority:
+                self._drop(key)
+                known = None
             if known is None:
                 self._count += 1
                 self._wants[key] = want = _Want(length, priority, self._count)
@@ -287,11 +291,11 @@ class Scheduler:
             state.heard_at = now
         return self._drop((folder, chunk))
 
-    def on_missing(self, holder: Hashable, folder: bytes, chunk: bytes) -> None:
-        """The holder lacks the chunk: ask others."""
+    def on_missing(self, holder: Hashable, folder: bytes, chunk: bytes, length: int | None = None) -> None:
+        """The holder lacks the chunk: ask others. `length`: that it was asked for with, which may be wanted no more."""
         key = (folder, chunk)
         want = self._wants.get(key)
-        if want is None or holder not in self._holders:
+        if want is None or holder not in self._holders or length not in (None, want.length):
             return
         if want.holder is None:
             self._take(key, want)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -277,3 +277,27 @@ def test_the_usual_port_is_taken_where_it_is_free_and_any_other_where_not() -> N
     assert bulk_port.port
     assert len(bulk_port._sockets) == 2
     bulk_port.close()
+
+
+async def test_who_proves_itself_after_the_channel_was_used_and_ended_is_sent_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with trio.fail_after(20):
+        async with listening() as giver, listening([]) as taker:
+            early: list[socket.socket] = []
+            expect = giver._door.expect
+
+            def expect_and_be_visited(keys: Mapping[bytes, LaneKeys], now: float) -> None:
+                expect(keys, now)
+                early.append(socket.create_connection((HERE, giver.port)))
+                early[0].sendall(MAGIC + next(iter(keys)))
+
+            monkeypatch.setattr(giver._door, "expect", expect_and_be_visited)
+            await speak(*await agree(giver, taker, 1))
+            monkeypatch.undo()
+            visitor = trio.SocketStream(trio.socket.from_stdlib_socket(early[0]))
+            await visitor.send_all(bytes(32))
+            with suppress(trio.BrokenResourceError):
+                assert await visitor.receive_some(100) == b""
+            await visitor.aclose()
+            await speak(*await agree(giver, taker, 1))

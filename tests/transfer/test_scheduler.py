@@ -260,3 +260,15 @@ def test_whatever_happens_each_chunk_comes_or_is_named_as_stalled(seed: int, pee
     assert scheduler.open_bytes == 0
     assert not scheduler._open
     assert all(not state.asked and state.flying == 0 for state in scheduler._holders.values())
+
+
+def test_a_wrong_length_that_was_wanted_before_gives_way_to_a_more_urgent_right_one() -> None:
+    scheduler = Scheduler()
+    scheduler.holder_joined("a")
+    scheduler.want(F, [(b"chunk", 9)], priority=1000)
+    assert scheduler.next_request("a", BIG, 0) == Request(F, (b"chunk",), (9,))
+    scheduler.want(F, [(b"chunk", 10)])
+    scheduler.on_missing("a", F, b"chunk", 9)  # the answer to the wrong question
+    assert scheduler.next_request("a", BIG, 0) == Request(F, (b"chunk",), (10,))
+    scheduler.want(F, [(b"chunk", 8)], priority=1000)
+    assert scheduler.on_chunk(F, b"chunk", "a", 10, 0)

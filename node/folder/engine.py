@@ -349,7 +349,7 @@ class FolderEngine:
                 await self._tidy()
             self._pulse.set("held" if self.looking.held else "idle")
             marker = trio.current_time() + MARKER_EVERY  # nobody tells of a disk that was unmounted
-            times = self.looking.next_time(), self._following.patience.next_time(), self.leaver.next_time()
+            times = self.looking.next_time(), self._following.next_time(), self.leaver.next_time()
             with trio.move_on_at(min(marker, *times)):
                 if not await self._bases.keep_some():
                     await self._pulse.wait()

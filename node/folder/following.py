@@ -22,14 +22,13 @@ from shoal.node.folder.placing import Placer
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.pulse import Pulse
 from shoal.node.folder.selection import SelectedDocument, Selection
+from shoal.node.folder.slots import Slots
 from shoal.node.replica import Replica
 from shoal.transfer.chunking import FileChanged
 from shoal.transfer.scheduler import URGENT
 
 GROUP_FILES = 500
 GROUP_BYTES = 16 * 1024 * 1024
-GROUPS = 3  # placed side by side
-URGENT_GROUPS = 3  # beside those, of what a person waits for
 
 
 class Following:
@@ -70,7 +69,7 @@ class Following:
         self._told = set(replica.conflicted)  # the conflicts that people were told of
         self._placing: dict[trio.CancelScope, list[NodeId]] = {}
         self._busy_bytes = 0
-        self._groups = 0
+        self._slots = Slots()
 
     # -- asked by others ---------------------------------------------------------------------------------------------
 
@@ -88,7 +87,12 @@ class Following:
     def begin(self) -> None:
         """The folder starts: nothing is under way."""
         self.busy.clear()
-        self._busy_bytes = self._groups = 0
+        self._busy_bytes = 0
+        self._slots.clear()
+
+    def next_time(self) -> float:
+        """Return when there may be something to do that nobody tells of."""
+        return min(self.patience.next_time(), self._slots.next_time())
 
     def drop_unwanted(self) -> None:
         """End the placing of what is left out by now."""
@@ -112,10 +116,11 @@ class Following:
         self._selection.document_changed()
         if self._selection.wishes:
             self._chooser.resolve_wishes()
-        skip = self.busy | self.patience.resting(trio.current_time())
-        room = max(0, GROUPS - self._groups) * GROUP_FILES
+        now = trio.current_time()
+        skip = self.busy | self.patience.resting(now)
+        room = self._slots.free(now) * GROUP_FILES
         skip |= self._looking.held.nodes | self._one_way.aside.keys()
-        urgent = self._replica.dirty.urgent(skip) if self._groups < GROUPS + URGENT_GROUPS else []
+        urgent = self._replica.dirty.urgent(skip) if self._slots.free_urgent(now) else []
         marked = urgent + (self._replica.dirty.first(room, skip.union(urgent)) if room else [])
         nodes = self._one_way.apply_to(marked, self._document, self.busy)
         if len(nodes) < len(marked):
@@ -139,7 +144,7 @@ class Following:
         waited = set(urgent)
         first = [view for view in steps.place if (view.copy_of or view.id) in waited]
         if first:
-            nursery.start_soon(self._place_group, first, *self._claim(first), URGENT)
+            self._start_group(first, nursery, URGENT)
         self._start_placing([view for view in steps.place if (view.copy_of or view.id) not in waited], nursery)
         self._pulse.on_progress()
         return True
@@ -197,36 +202,40 @@ class Following:
         group: list[NodeView] = []
         size = 0
         for view in dict.fromkeys(views):
-            if self._groups >= GROUPS:
+            if not self._slots.free(trio.current_time()):
                 return  # the rest stays dirty
             group.append(view)
             size += view.version.content.size if isinstance(view.version.content, FileContent) else 0
             if len(group) == GROUP_FILES or size >= GROUP_BYTES:
                 self._start_group(group, nursery)
                 group, size = [], 0
-        if group and self._groups < GROUPS:
+        if group and self._slots.free(trio.current_time()):
             self._start_group(group, nursery)
 
-    def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery) -> None:
-        nursery.start_soon(self._place_group, list(group), *self._claim(group))
+    def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery, priority: int = 0) -> None:
+        nursery.start_soon(self._place_group, list(group), *self._claim(group), priority)
 
-    def _claim(self, group: Sequence[NodeView]) -> tuple[set[NodeId], int]:
-        self._groups += 1
+    def _claim(self, group: Sequence[NodeView]) -> tuple[trio.CancelScope, set[NodeId], int]:
+        scope = trio.CancelScope()
+        self._placing[scope] = [view.id for view in group]
+        self._slots.begin(scope, trio.current_time())
         owners = {view.copy_of or view.id for view in group}
         self.busy |= owners | {view.id for view in group}
         size = sum(view.version.content.size for view in group if isinstance(view.version.content, FileContent))
         self._busy_bytes += size
-        return owners, size
+        return scope, owners, size
 
-    async def _place_group(self, group: list[NodeView], owners: set[NodeId], size: int, priority: int = 0) -> None:
-        scope = trio.CancelScope()
-        self._placing[scope] = [view.id for view in group]
+    async def _place_group(
+        self, group: list[NodeView], scope: trio.CancelScope, owners: set[NodeId], size: int, priority: int = 0
+    ) -> None:
         try:
             with scope:
-                outcome = await self._placer.place(group, priority)
+                outcome = await self._placer.place(
+                    group, priority, lambda: self._slots.news(scope, trio.current_time())
+                )
         finally:
             del self._placing[scope]
-            self._groups -= 1
+            self._slots.end(scope)
             self._busy_bytes -= size
             self.busy -= owners | {view.id for view in group}
             self._pulse.wake()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -79,12 +79,14 @@ class Placer:
         """Return where a replaced or removed file is kept."""
         return kept_path(self._root, record)
 
-    async def place(self, views: Sequence[NodeView], priority: int = 0) -> Outcome:
+    async def place(
+        self, views: Sequence[NodeView], priority: int = 0, news: Callable[[], None] = lambda: None
+    ) -> Outcome:
         """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception.
-        `priority`: see `Fetcher.fetch`."""
+        `priority`: see `Fetcher.fetch`; `news`: called as something has come."""
         open_ones = [view for view in views if view.id in self.unsettled]
         if open_ones:  # where their temporaries are is what the next start goes by
-            outcome = await self.place([view for view in views if view.id not in self.unsettled], priority)
+            outcome = await self.place([view for view in views if view.id not in self.unsettled], priority, news)
             return replace(outcome, failed=(*outcome.failed, *(view.id for view in open_ones)))
         wanted = sum(v.version.content.size for v in views if isinstance(v.version.content, FileContent))
         self.wanted_bytes += wanted
@@ -95,6 +97,7 @@ class Placer:
             size = min(size, left)
             left -= size
             self.wanted_bytes -= size
+            news()
 
         try:
             return await self._place(self._filler.group(views, priority, landed))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,15 +37,18 @@ OWNER_WRITES = 0o200
 LARGE = 64 * 1024 * 1024  # bytes from which on a file that comes does not stay in memory
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
-    """Files that are filled together. `zeros`: offset -> length of chunks that are to be holes; `landed`: told of bytes
-    that are there; `finished`: temporaries that were finished as they were written, or what went wrong."""
+    """Files that are filled together; `take_whole` takes those out that are done.
 
-    views: Sequence[NodeView]
+    `zeros`: offset -> length of chunks that are to be holes; `landed`: told of bytes that are there; `finished`:
+    temporaries that were finished as they were written, or what went wrong.
+    """
+
+    views: list[NodeView]
     priority: int
     zeros: dict[NodeId, dict[int, int]]
-    landed: Callable[[int], None]
+    landed: Callable[[int], None] = lambda size: None
     finished: dict[str, Signature | OSError] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)  # temporaries that nothing was written to before
     large: set[str] = field(default_factory=set)  # that need not stay in memory
@@ -53,6 +57,9 @@ class Group:
     pieces: dict[bytes, list[tuple[str, int]]] = field(default_factory=dict)  # chunk -> where it is to go
     lengths: dict[bytes, int] = field(default_factory=dict)
     users: dict[bytes, list[NodeId]] = field(default_factory=dict)
+    open: Counter[NodeId] = field(default_factory=Counter)  # chunks of each file that have not come
+    taken: set[NodeId] = field(default_factory=set)
+    is_begun: bool = False  # whether it is known what is open
 
     def lack(self, view: NodeView, content: FileContent, temporary: str, have: set[int]) -> None:
         """Note what a temporary lacks; `have`: the offsets of chunks that it need not be given."""
@@ -70,6 +77,26 @@ class Group:
         self.pieces.setdefault(chunk, []).append((temporary, at))
         self.lengths[chunk] = length
         self.users.setdefault(chunk, []).append(node)
+        self.open[node] += 1
+
+    def came(self, chunk: bytes) -> None:
+        """A chunk is where it is needed."""
+        self.landed(self.lengths[chunk] * len(self.users[chunk]))
+        self.open.subtract(self.users[chunk])
+
+    def take_whole(self) -> list[NodeView]:
+        """Take out the files that are filled, unless that is all, and return them."""
+        whole = [view for view in self.views if not self.open[view.id] and view.id not in self.early]
+        if not self.is_begun or len(whole) == len(self.views):
+            return []
+        self.taken |= {view.id for view in whole}
+        self.views = [view for view in self.views if view.id not in self.taken]
+        return whole
+
+
+def size_of(view: NodeView) -> int:
+    """Return a file's size in bytes, 0 for what is none."""
+    return view.version.content.size if isinstance(view.version.content, FileContent) else 0
 
 
 class Filler:
@@ -94,7 +121,7 @@ class Filler:
         """Return the path of the temporary for this version of this node."""
         return os.path.join(self.temporaries, f"{view.id.hex()}-{view.version.id.hex()}{PART}")
 
-    def group(self, views: Sequence[NodeView], priority: int, landed: Callable[[int], None]) -> Group:
+    def group(self, views: Sequence[NodeView], priority: int) -> Group:
         """Return what is to be filled as one. `priority`: see `Fetcher.fetch`."""
         key = self._replica.content_key
         zeros = {
@@ -103,7 +130,7 @@ class Filler:
             else {}
             for view in views
         }
-        return Group(views, priority, zeros, landed)
+        return Group(list(views), priority, zeros)
 
     def room(self, group: Group) -> int:
         """Return the bytes that a group needs on the disk."""
@@ -121,6 +148,7 @@ class Filler:
                     await self._begin(group, view, content)
             await self._clear(group)
             await self._copy(group)
+            group.is_begun = True
             return await self._fetch_rest(group)
         finally:
             for upload in group.early.values():
@@ -169,7 +197,8 @@ class Filler:
         sources = {chunk: found for chunk in group.pieces if (found := self._local_sources(chunk))}
         if sources:
             for chunk in await self._turns.apart(self._copy_local, group, sources):
-                group.landed(group.lengths[chunk] * len(group.pieces.pop(chunk)))
+                group.came(chunk)
+                del group.pieces[chunk]
 
     async def _fetch_rest(self, group: Group) -> set[NodeId]:
         gone = await self._bring(group, list(group.pieces))
@@ -190,8 +219,8 @@ class Filler:
             work = [(path, at, data) for chunk, data in landed for path, at in group.pieces[chunk]]
             await self._turns.run(write, work, lambda piece: len(piece[2]))
             self.arriving.add((chunk, self._source(group, chunk)) for chunk, _ in landed)
-            for chunk, data in landed:
-                group.landed(len(data) * len(group.pieces[chunk]))
+            for chunk, _ in landed:
+                group.came(chunk)
 
         if not chunks:
             return []

@@ -5,19 +5,22 @@ Placing waits for peers and for the disk, and runs beside, a few groups at a tim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import trio
 
-from shoal.crdt.model import FileContent, NodeId, NodeView
+from shoal.crdt.model import NodeId, NodeView
 from shoal.node.folder.apply import Applier, Steps
 from shoal.node.folder.choosing import Chooser
+from shoal.node.folder.filling import Group, size_of
 from shoal.node.folder.leave import Leaver
 from shoal.node.folder.local import LocalIndex
 from shoal.node.folder.looking import Looking
 from shoal.node.folder.merging import Merger, Outcome
 from shoal.node.folder.one_way import OneWay
 from shoal.node.folder.patience import Patience
+from shoal.node.folder.placing import Outcome as Placed
 from shoal.node.folder.placing import Placer
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.pulse import Pulse
@@ -67,9 +70,10 @@ class Following:
         self.busy = busy
         self.patience = Patience()
         self._told = set(replica.conflicted)  # the conflicts that people were told of
-        self._placing: dict[trio.CancelScope, list[NodeId]] = {}
+        self._placing: dict[Group, trio.CancelScope] = {}
+        self._claims: Counter[NodeId] = Counter()  # of busy nodes that are being placed
         self._busy_bytes = 0
-        self._slots = Slots()
+        self._slots = Slots[Group]()
 
     # -- asked by others ---------------------------------------------------------------------------------------------
 
@@ -87,6 +91,7 @@ class Following:
     def begin(self) -> None:
         """The folder starts: nothing is under way."""
         self.busy.clear()
+        self._claims.clear()
         self._busy_bytes = 0
         self._slots.clear()
 
@@ -96,8 +101,8 @@ class Following:
 
     def drop_unwanted(self) -> None:
         """End the placing of what is left out by now."""
-        for scope, nodes in self._placing.items():
-            if not all(map(self._selection.wants, nodes)):
+        for group, scope in self._placing.items():
+            if not all(self._selection.wants(view.id) for view in group.views):
                 scope.cancel()
 
     async def restore(self, node: NodeId) -> bool:
@@ -105,7 +110,7 @@ class Following:
         view, record = self._replica.view(node), self._index.get(node)
         if view is None or record is None or self.busy & {node, view.copy_of or node}:
             return False
-        await self._place_group([view], *self._claim([view]))
+        await self._place_group(self._claim([view]))
         now = self._index.get(node)
         return now is not None and now.signature != record.signature
 
@@ -118,9 +123,11 @@ class Following:
             self._chooser.resolve_wishes()
         now = trio.current_time()
         skip = self.busy | self.patience.resting(now)
-        room = self._slots.free(now) * GROUP_FILES
+        for group in self._slots.give_away(now):
+            nursery.start_soon(self._place_whole, group)
+        room = self._slots.free() * GROUP_FILES
         skip |= self._looking.held.nodes | self._one_way.aside.keys()
-        urgent = self._replica.dirty.urgent(skip) if self._slots.free_urgent(now) else []
+        urgent = self._replica.dirty.urgent(skip) if self._slots.free_urgent() else []
         marked = urgent + (self._replica.dirty.first(room, skip.union(urgent)) if room else [])
         nodes = self._one_way.apply_to(marked, self._document, self.busy)
         if len(nodes) < len(marked):
@@ -202,56 +209,74 @@ class Following:
         group: list[NodeView] = []
         size = 0
         for view in dict.fromkeys(views):
-            if not self._slots.free(trio.current_time()):
+            if not self._slots.free():
                 return  # the rest stays dirty
             group.append(view)
-            size += view.version.content.size if isinstance(view.version.content, FileContent) else 0
+            size += size_of(view)
             if len(group) == GROUP_FILES or size >= GROUP_BYTES:
                 self._start_group(group, nursery)
                 group, size = [], 0
-        if group and self._slots.free(trio.current_time()):
+        if group and self._slots.free():
             self._start_group(group, nursery)
 
-    def _start_group(self, group: Sequence[NodeView], nursery: trio.Nursery, priority: int = 0) -> None:
-        nursery.start_soon(self._place_group, list(group), *self._claim(group), priority)
+    def _start_group(self, views: Sequence[NodeView], nursery: trio.Nursery, priority: int = 0) -> None:
+        nursery.start_soon(self._place_group, self._claim(views, priority))
 
-    def _claim(self, group: Sequence[NodeView]) -> tuple[trio.CancelScope, set[NodeId], int]:
-        scope = trio.CancelScope()
-        self._placing[scope] = [view.id for view in group]
-        self._slots.begin(scope, trio.current_time())
-        owners = {view.copy_of or view.id for view in group}
-        self.busy |= owners | {view.id for view in group}
-        size = sum(view.version.content.size for view in group if isinstance(view.version.content, FileContent))
-        self._busy_bytes += size
-        return scope, owners, size
+    def _claim(self, views: Sequence[NodeView], priority: int = 0) -> Group:
+        group = self._placer.group(views, priority)
+        self._placing[group] = trio.CancelScope()
+        self._slots.begin(group, trio.current_time())
+        self._claims.update(node for view in views for node in _touched(view))
+        self.busy.update(self._claims)
+        self._busy_bytes += sum(map(size_of, views))
+        return group
 
-    async def _place_group(
-        self, group: list[NodeView], scope: trio.CancelScope, owners: set[NodeId], size: int, priority: int = 0
-    ) -> None:
+    def _release(self, views: Sequence[NodeView]) -> None:
+        for node in (node for view in views for node in _touched(view)):
+            self._claims[node] -= 1
+            if not self._claims[node]:
+                del self._claims[node]
+                self.busy.discard(node)
+        self._busy_bytes -= sum(map(size_of, views))
+        self._pulse.wake()
+
+    async def _place_group(self, group: Group) -> None:
+        scope, views = self._placing[group], group.views
         try:
             with scope:
-                outcome = await self._placer.place(
-                    group, priority, lambda: self._slots.news(scope, trio.current_time())
-                )
+                outcome = await self._placer.place(group, lambda: self._slots.news(group, trio.current_time()))
         finally:
-            del self._placing[scope]
-            self._slots.end(scope)
-            self._busy_bytes -= size
-            self.busy -= owners | {view.id for view in group}
-            self._pulse.wake()
-        if not all(self._selection.wants(view.id) for view in group):
-            self._leaver.look_again()
+            del self._placing[group]
+            self._slots.end(group)
+            views = [view for view in views if view.id not in group.taken]
+            self._release(views)
         if scope.cancelled_caught:  # part of it is left out since; what came of the rest is of use
-            self._placer.was_cancelled(group)
-            return
+            self._leaver.look_again()
+            self._placer.was_cancelled(views)
+        else:
+            self._settle(views, outcome)
+
+    async def _place_whole(self, group: Group) -> None:
+        """Place what has come of a group that waits for the rest."""
+        if views := group.take_whole():
+            try:
+                outcome = await self._placer.place_whole(views, group)
+            finally:
+                self._release(views)
+            self._settle(views, outcome)
+
+    def _settle(self, views: Sequence[NodeView], outcome: Placed) -> None:
+        """Take note of what came of placing these."""
+        if not all(self._selection.wants(view.id) for view in views):
+            self._leaver.look_again()
         self._looking.look_at(outcome.look)
         placed, lacking = set(outcome.placed), {*outcome.lacking, *outcome.failed}
-        for view in group:
+        for view in views:
             if view.id not in placed:
                 soon = view.id not in lacking
                 self.patience.failed(view.copy_of or view.id, trio.current_time(), soon=soon)
-        self._replica.clean(view.id for view in group if view.id in placed and self._stands(view))
-        for view in group:
+        self._replica.clean(view.id for view in views if view.id in placed and self._stands(view))
+        for view in views:
             if view.id in placed:
                 self._problems.settled(view.copy_of or view.id)
                 self.patience.succeeded(view.copy_of or view.id)
@@ -264,3 +289,7 @@ class Following:
         """Return whether the document still says what was placed, and nothing more, and no copy is left of before."""
         settled = view.copy_of is None and not view.conflicts and not self._index.copies(view.id)
         return settled and self._replica.view(view.id) == view
+
+
+def _touched(view: NodeView) -> set[NodeId]:
+    return {view.id, view.copy_of or view.id}

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from shoal.crdt.model import ROOT, FileContent, NodeId, NodeView
+from shoal.crdt.model import ROOT, NodeId, NodeView
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.disk_turns import DiskTurns
-from shoal.node.folder.filling import Filler, Group
+from shoal.node.folder.filling import Filler, Group, size_of
 from shoal.node.folder.install import Installer, Target
 from shoal.node.folder.kept import kept_path
 from shoal.node.folder.local import LocalIndex, LocalNode
@@ -79,18 +79,18 @@ class Placer:
         """Return where a replaced or removed file is kept."""
         return kept_path(self._root, record)
 
-    async def place(
-        self, views: Sequence[NodeView], priority: int = 0, news: Callable[[], None] = lambda: None
-    ) -> Outcome:
-        """Place files and links, all as one group. Trouble with the disk is reported by path, and is no exception.
-        `priority`: see `Fetcher.fetch`; `news`: called as something has come."""
-        open_ones = [view for view in views if view.id in self.unsettled]
-        if open_ones:  # where their temporaries are is what the next start goes by
-            outcome = await self.place([view for view in views if view.id not in self.unsettled], priority, news)
-            return replace(outcome, failed=(*outcome.failed, *(view.id for view in open_ones)))
-        wanted = sum(v.version.content.size for v in views if isinstance(v.version.content, FileContent))
-        self.wanted_bytes += wanted
-        left = wanted
+    def group(self, views: Sequence[NodeView], priority: int = 0) -> Group:
+        """Return files and links that are to be placed as one. `priority`: see `Fetcher.fetch`."""
+        return self._filler.group(views, priority)
+
+    async def place(self, group: Group, news: Callable[[], None] = lambda: None) -> Outcome:
+        """Place a group. Trouble with the disk is reported by path, and is no exception. `news`: called as something
+        has come. Says nothing of those that `place_whole` placed meanwhile."""
+        open_ones = [view.id for view in group.views if view.id in self.unsettled]
+        # Where the temporaries of those are is what the next start goes by.
+        group.views = [view for view in group.views if view.id not in self.unsettled]
+        left = sum(size_of(view) for view in group.views)
+        self.wanted_bytes += left
 
         def landed(size: int) -> None:
             nonlocal left
@@ -99,10 +99,19 @@ class Placer:
             self.wanted_bytes -= size
             news()
 
+        group.landed = landed
         try:
-            return await self._place(self._filler.group(views, priority, landed))
+            outcome = await self._place(group)
         finally:
             self.wanted_bytes -= left
+            self._filler.forget(group.views)
+        return replace(outcome, failed=(*outcome.failed, *open_ones)) if open_ones else outcome
+
+    async def place_whole(self, views: Sequence[NodeView], group: Group) -> Outcome:
+        """Place files that were taken out of a group, as they are filled and others are not."""
+        try:
+            return await self._finish(views, group.finished)
+        finally:
             self._filler.forget(views)
 
     def was_cancelled(self, views: Sequence[NodeView]) -> None:
@@ -110,16 +119,15 @@ class Placer:
         self._filler.partial |= {self._filler.temporary(view) for view in views}
 
     async def _place(self, group: Group) -> Outcome:
-        views = group.views
         try:
             self._check_room(self._filler.room(group))
             lacking = await self._filler.fill(group)
         except OSError as error:
-            await self._turns.apart(self._filler.remove, [self._filler.temporary(view) for view in views])
-            for view in views:
+            await self._turns.apart(self._filler.remove, [self._filler.temporary(view) for view in group.views])
+            for view in group.views:
                 self._problems.report(self._relative(view) or view.name, error, view.copy_of or view.id)
-            return Outcome((), (), (), tuple(view.id for view in views))
-        whole = [view for view in views if view.id not in lacking]
+            return Outcome((), (), (), tuple(view.id for view in group.views))
+        whole = [view for view in group.views if view.id not in lacking]
         outcome = await self._finish(whole, group.finished)
         return replace(outcome, lacking=tuple(lacking))
 

@@ -7,41 +7,41 @@ wait for it; it goes on, and has a slot again from when something comes.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Generic, TypeVar
 
+G = TypeVar("G", bound=Hashable)
 SLOTS = 3
 URGENT_SLOTS = 3  # beside those, for what a person waits for
 STALLED = 10.0  # seconds without news
 MOST_STALLED = 64  # groups
 
 
-class Slots:
+class Slots(Generic[G]):
     """Times are in seconds of any clock that does not go back."""
 
     def __init__(self) -> None:
-        self._news_at: dict[Hashable, float] = {}  # of the groups that have a slot, the longest without news first
-        self._stalled: set[Hashable] = set()
+        self._news_at: dict[G, float] = {}  # of the groups that have a slot, the longest without news first
+        self._stalled: set[G] = set()
 
-    def free(self, now: float) -> int:
+    def free(self) -> int:
         """Return how many more groups may begin."""
-        self._give_away(now)
         return max(0, SLOTS - len(self._news_at))
 
-    def free_urgent(self, now: float) -> int:
+    def free_urgent(self) -> int:
         """Return how many more may begin of what is urgent."""
-        self._give_away(now)
         return max(0, SLOTS + URGENT_SLOTS - len(self._news_at))
 
-    def begin(self, group: Hashable, now: float) -> None:
+    def begin(self, group: G, now: float) -> None:
         """A group takes a slot."""
         self._news_at[group] = now
 
-    def news(self, group: Hashable, now: float) -> None:
+    def news(self, group: G, now: float) -> None:
         """Something came for a group that has begun."""
         self._stalled.discard(group)
         self._news_at.pop(group, None)
         self._news_at[group] = now
 
-    def end(self, group: Hashable) -> None:
+    def end(self, group: G) -> None:
         """A group is done."""
         self._stalled.discard(group)
         self._news_at.pop(group, None)
@@ -57,9 +57,13 @@ class Slots:
         self._news_at.clear()
         self._stalled.clear()
 
-    def _give_away(self, now: float) -> None:
+    def give_away(self, now: float) -> list[G]:
+        """Take the slots of those that nothing came for; return these."""
+        given: list[G] = []
         for group, at in list(self._news_at.items()):
             if at + STALLED > now or len(self._stalled) >= MOST_STALLED:
                 break
             del self._news_at[group]
             self._stalled.add(group)
+            given.append(group)
+        return given

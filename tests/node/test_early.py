@@ -22,9 +22,8 @@ from shoal.node.folder.arriving import Landed
 from shoal.node.folder.coming import MOST, Coming
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.early import Upload
-from shoal.node.folder.linux import LinuxFile
 from shoal.transfer import chunking
-from shoal.transfer.chunking import FileChanged
+from shoal.transfer.chunking import FileChanged, Source
 
 MIB = 1 << 20
 SIZE = 20 * MIB
@@ -220,14 +219,14 @@ async def test_the_first_chunks_of_a_file_that_is_cut_in_two_threads_are_told_be
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunking, "PARALLEL", MIB)
-    real = LinuxFile.read_into
+    real = chunking._fill
 
-    def slow(self: LinuxFile, view: memoryview, offset: int) -> int:
-        if offset >= SIZE + 30 * MIB and not reading.go_on.is_set():
+    def slow(file: Source, window: bytearray, held: int, at: int, size: int) -> int:
+        if at >= SIZE + 30 * MIB:
             reading.go_on.wait(30)
-        return real(self, view, offset)
+        return real(file, window, held, at, size)
 
-    monkeypatch.setattr(LinuxFile, "read_into", slow)
+    monkeypatch.setattr(chunking, "_fill", slow)
     data = os.urandom(SIZE + 40 * MIB)
     async with begun(reading):
         reading.save(data)

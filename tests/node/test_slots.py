@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from engines import Device, join, running
+from engines import Device, join, running, settle
 
 from shoal.node import replica
 from shoal.node.folder import following, slots
@@ -15,8 +15,8 @@ from shoal.node.folder.arriving import Landed
 from shoal.node.folder.slots import MOST_STALLED, SLOTS, STALLED, URGENT_SLOTS, Slots
 
 
-def full() -> Slots:
-    given = Slots()
+def full() -> Slots[int]:
+    given = Slots[int]()
     for group in range(SLOTS):
         given.begin(group, 0.0)
     return given
@@ -24,34 +24,36 @@ def full() -> Slots:
 
 def test_a_slot_is_free_again_when_its_group_is_done() -> None:
     given = full()
-    assert given.free(1.0) == 0
-    assert given.free_urgent(1.0) == URGENT_SLOTS
+    assert given.free() == 0
+    assert given.free_urgent() == URGENT_SLOTS
     given.end(1)
-    assert given.free(1.0) == 1
+    assert given.free() == 1
 
 
 def test_a_group_that_nothing_comes_for_gives_its_slot_away() -> None:
     given = full()
     given.news(1, 5.0)
     assert given.next_time() == STALLED
-    assert given.free(STALLED) == SLOTS - 1
+    assert given.give_away(STALLED) == [0, 2]
+    assert given.free() == SLOTS - 1
     assert given.next_time() == 5.0 + STALLED
 
 
 def test_it_takes_a_slot_again_when_something_comes() -> None:
     given = full()
-    assert given.free(STALLED) == SLOTS
+    given.give_away(STALLED)
     given.news(1, STALLED + 1)
-    assert given.free(STALLED + 1) == SLOTS - 1
+    assert given.free() == SLOTS - 1
     given.end(1)
-    assert given.free(STALLED + 1) == SLOTS
+    assert given.free() == SLOTS
 
 
 def test_only_so_many_give_theirs_away() -> None:
-    given = Slots()
+    given = Slots[int]()
     for group in range(MOST_STALLED + SLOTS):
         given.begin(group, 0.0)
-    assert given.free(STALLED) == 0
+    assert given.give_away(STALLED) == list(range(MOST_STALLED))
+    assert given.free() == 0
     assert given.next_time() == float("inf")
 
 
@@ -85,3 +87,40 @@ async def test_files_whose_holder_is_mute_do_not_hold_up_the_others(
             (one.root / "another").write_text("honest")
             while not (other.root / "another").exists():  # noqa: ASYNC110
                 await trio.sleep(0.05)
+
+
+async def test_what_has_come_of_a_group_is_placed_though_the_rest_does_not_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "STALLED", 0.1)
+    one, other = Device(1, tmp_path / "one"), Device(2, tmp_path / "other")
+    fetch, go_on = other.engine._filler._fetch, trio.Event()
+
+    async def partly(
+        wants: Sequence[tuple[bytes, int]], sink: Callable[[Landed], Awaitable[None]], priority: int
+    ) -> list[bytes]:
+        lacking = await fetch([want for want in wants if want[1] != 4], sink, priority)
+        await go_on.wait()
+        return lacking + await fetch([want for want in wants if want[1] == 4], sink, priority)
+
+    other.engine._filler._fetch = partly
+    for name, text in (("mute", "mute"), ("a", "honest"), ("b", "honest as well")):
+        (one.root / name).write_text(text)
+    (one.root / "link").symlink_to("a")
+    async with running(one):
+        await one.engine.scan()
+        join(one, other)
+        async with running(other):
+            with trio.fail_after(20):
+                while not all((other.root / name).exists() for name in ("a", "b")):  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+                while other.engine.state().needed_files > 1:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            assert not (other.root / "mute").exists()
+            (other.root / "a").write_text("edited")
+            with trio.fail_after(20):
+                while (one.root / "a").read_text() != "edited":  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            go_on.set()
+            await settle(one, other)
+            assert (other.root / "mute").read_text() == "mute"

@@ -87,7 +87,8 @@ class Scheduler:
         self._open: dict[_Name, _Group] = {}
         self.open_bytes = 0  # wanted, and nobody is asked for it
         self._holders: dict[Hashable, _Holder] = {}
-        self._shares: dict[bytes, Shares] = {}
+        self._shares: dict[bytes, Shares] = {}  # of folders that have rivals
+        self._shared_before: dict[bytes, Shares] = {}
         self._served: dict[bytes, int] = {}  # bytes asked for, of folders that have open wants
         self._count = 0
 
@@ -164,11 +165,14 @@ class Scheduler:
         again = [pair for name, group in self._open.items() if name.folder == folder for pair in group.items()]
         for key, want in again:
             self._take(key, want)
+        if shares is None:
+            shares = self._shared_before.pop(folder, None) or Shares(own)
+        shares.set_rivals(wanted, now)
         if wanted:
-            shares = self._shares.setdefault(folder, Shares(own))
-            shares.set_rivals(wanted, now)
+            self._shares[folder] = shares
         else:
-            del self._shares[folder]
+            self._shared_before[folder] = shares
+            self._shares.pop(folder, None)
         for key, want in sorted(again, key=lambda pair: pair[1].order):
             want.owner = self._owner(key)
             self._put(key, want)

@@ -18,6 +18,7 @@ import blake3
 
 STALL = 3.0  # seconds
 TAIL = 4.0  # seconds
+REMEMBERED = 60.0  # seconds that it is known of a former rival how it did
 KNOWN = 200_000  # chunk ids that are kept of what a rival said
 _MIX, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
@@ -40,11 +41,22 @@ class Shares:
         self.own = own
         self.rivals: dict[bytes, _Rival] = {}
         self._own_seed = _seed(own)
+        self._former: dict[bytes, tuple[_Rival, float]] = {}  # those that left, and when
 
     def set_rivals(self, devices: Iterable[bytes], now: float) -> None:
-        """Say who they are now; no chunk may be open."""
-        known = self.rivals
-        self.rivals = {device: known.get(device) or _Rival(now, now, _seed(device)) for device in sorted(devices)}
+        """Say who they are now; no chunk may be open. One that left and comes again is not waited for anew."""
+        known, self.rivals = self.rivals, {}
+        for device in sorted(devices):
+            rival = known.pop(device) if device in known else self._again(device, now)
+            self.rivals[device] = rival
+        self._former.update((device, (rival, now)) for device, rival in known.items())
+
+    def _again(self, device: bytes, now: float) -> _Rival:
+        former, left_at = self._former.pop(device, (None, 0.0))
+        if former is None or now - left_at > REMEMBERED:
+            return _Rival(now, now, _seed(device))
+        away = now - left_at
+        return _Rival(former.since + away, former.news_at + away, former.seed, told=former.told)
 
     def owner(self, chunk: bytes) -> bytes:
         """Return the device whose share a chunk is in."""

@@ -28,6 +28,7 @@ class Device:
     name: bytes
     slow: float = 1.0
     silent: bool = False  # it tells nobody what it has
+    toggles: bool = False  # it says every other second that it needs nothing, and at once that it does
     lies: bool = False  # it says that it has everything, and has nothing
     joins: float = 0.0
     leaves: float = float("inf")
@@ -62,7 +63,10 @@ def run(devices: list[Device], chunks: dict[bytes, int], limit: float = 600.0) -
                     left.scheduler.holder_left(device.name)
                     left.owed.pop(device.name, None)
         needing = {name for name in present if by_name[name].done_at is None}
+        toggling = {name for name in needing if by_name[name].toggles and now % 2 < TICK}
         for device in (by_name[name] for name in sorted(present)):
+            if toggling:
+                device.scheduler.set_rivals(F, device.name, needing - {device.name} - toggling, now)
             device.scheduler.set_rivals(F, device.name, needing - {device.name}, now)
             fresh = set(chunks) - device.told if device.lies else device.has - device.told
             if fresh and not device.silent:
@@ -127,10 +131,12 @@ def test_one_that_is_slow_delays_itself_alone() -> None:
     assert max(quick) <= 3 * sum(chunks.values()) / RATE
 
 
-@pytest.mark.parametrize("how", ["silent", "lies", "leaves"])
-def test_one_that_says_nothing_lies_or_leaves_holds_nobody_up_for_long(how: str) -> None:
+@pytest.mark.parametrize("how", ["silent", "lies", "leaves", "toggles"])
+def test_one_that_says_nothing_lies_leaves_or_comes_and_goes_holds_nobody_up_for_long(how: str) -> None:
     chunks = content(random.Random(8), 120)
-    bad = Device(b"bad", silent=how == "silent", lies=how == "lies", leaves=4.0 if how == "leaves" else float("inf"))
+    bad = Device(b"bad", silent=how in ("silent", "toggles"), toggles=how == "toggles", lies=how == "lies")
+    bad.leaves = {"leaves": 4.0, "toggles": 100.0}.get(how, float("inf"))
+    bad.slow = 1000.0 if how == "toggles" else 1.0
     devices = [Device(b"a"), Device(b"b"), bad]
     run(devices, chunks)
     good = [device.done_at or 0.0 for device in devices[:2]]
@@ -146,6 +152,7 @@ def test_whatever_they_do_everyone_who_stays_gets_everything(seed: int) -> None:
             b"device %d" % number,
             slow=rng.choice([1, 1, 3, 15]),
             silent=rng.random() < 0.2,
+            toggles=rng.random() < 0.2,
             lies=rng.random() < 0.15,
             joins=rng.choice([0.0, 0.0, 3.0]),
             leaves=rng.choice([float("inf"), float("inf"), rng.random() * 6]),

@@ -16,7 +16,7 @@ import cbor2
 import trio
 
 from shoal.node.errors import EXIT_USAGE, UserError
-from shoal.node.store import Store
+from shoal.node.store import Store, StoreDamaged
 from shoal.transfer.pace import Throttle, Way
 
 LIMITS = b"limits"
@@ -139,10 +139,13 @@ def encode(rules: Rules) -> bytes:
 
 
 def decode(data: bytes) -> Rules:
-    """Read what `encode` made."""
-    up, down, lan, schedules = cbor2.loads(data)
-    made = (Schedule(Rates(u, d), frozenset(days), start, end) for u, d, days, start, end in schedules)
-    return Rules(Rates(up, down), lan, tuple(made))
+    """Read what `encode` made. Raises StoreDamaged."""
+    try:
+        up, down, lan, schedules = cbor2.loads(data)
+        made = (Schedule(Rates(u, d), frozenset(days), start, end) for u, d, days, start, end in schedules)
+        return Rules(Rates(up, down), lan, tuple(made))
+    except (cbor2.CBORError, ValueError, TypeError) as error:
+        raise StoreDamaged("the limits in it cannot be read") from error
 
 
 def is_local(host: str) -> bool:

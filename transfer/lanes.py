@@ -71,6 +71,7 @@ class _Lane:
         self.arrived = 0  # bytes
         self.sealer = Sealer(keys.sending)
         self.unsealer = Unsealer(keys.receiving, max_frame, shared.take)
+        self._is_shut = False
 
     def send_large(self, parts: Parts, number: int, room: memoryview | None, way: Way) -> None:
         """Seal and send a frame; in a thread."""
@@ -80,7 +81,7 @@ class _Lane:
         """Send what is sealed; in a thread."""
         while wire:
             piece = way.piece or len(wire)
-            way.pause(len(wire[:piece]))
+            way.pause(len(wire[:piece]), lambda: self._is_shut)
             self.connection.send_all(wire[:piece])
             wire = wire[piece:]
 
@@ -94,10 +95,15 @@ class _Lane:
             if size == 0:
                 raise StreamClosed("the connection was cut")
             self.arrived += size
-            way.pause(size)
+            way.pause(size, lambda: self._is_shut)
             box = self.unsealer.fill(size)
         frame = self.unsealer.open(box)
         return frame, examine(frame) if examine is not None and frame is not None else None
+
+    def shut(self) -> None:
+        """Have whatever uses the connection end."""
+        self._is_shut = True
+        self.connection.shut()
 
 
 class Lanes:
@@ -181,7 +187,7 @@ class Lanes:
 
     async def reset(self) -> None:
         for lane in self._lanes:
-            lane.connection.shut()
+            lane.shut()
         if self._control is not None:
             await self._control.reset()
 
@@ -227,7 +233,7 @@ class Lanes:
             await trio.sleep_forever()
         finally:
             for lane in self._lanes:
-                lane.connection.shut()
+                lane.shut()
 
     async def _watch(self, control: ByteStream) -> None:
         await control.receive_some(1)

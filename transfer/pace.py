@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -17,6 +17,7 @@ PIECE_SECONDS = 0.1  # a piece takes this long, so that no other waits for longe
 PIECE_LEAST = 8 * 1024
 PIECE_MOST = 256 * 1024
 FRAME_SECONDS = 0.5
+LOOK_SECONDS = 0.25  # between two looks at whether another rate holds
 FRAME_LEAST = 64 * 1024
 
 
@@ -97,15 +98,29 @@ class Way:
         rate = self.rate
         return usual if rate is None else int(min(usual, max(FRAME_LEAST, rate * FRAME_SECONDS)))
 
-    def pause(self, size: int) -> None:
-        """Wait until `size` bytes may go; in a thread."""
-        if self.rate is not None and (seconds := self._throttle.reserve(size)) > 0:
+    def pause(self, size: int, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Wait until `size` bytes may go, or nobody needs them any more; in a thread."""
+        for seconds in self._waits(size):
+            if is_over():
+                break
             time.sleep(seconds)
 
     async def wait(self, size: int) -> None:
         """Wait until `size` bytes may go."""
-        if self.rate is not None and (seconds := self._throttle.reserve(size)) > 0:
+        for seconds in self._waits(size):
             await trio.sleep(seconds)
+
+    def _waits(self, size: int) -> Iterator[float]:
+        """Let `size` bytes through; yield how long to wait, a little at a time, as the rate may change meanwhile."""
+        rate = self.rate
+        left = self._throttle.reserve(size) if rate is not None else 0.0
+        while left > 0:
+            step = min(left, LOOK_SECONDS)
+            yield step
+            now = self.rate
+            if rate is None or now is None:
+                break
+            left, rate = (left - step) * rate / now, now
 
 
 UNLIMITED = Way(Throttle(), lambda: True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shoal.node.errors import UserError
@@ -24,7 +24,7 @@ from shoal.node.limits import (
     say_days,
     say_time,
 )
-from shoal.node.store import MemoryStore
+from shoal.node.store import MemoryStore, StoreDamaged
 
 WORK = Schedule(Rates(500_000, None), frozenset(range(5)), 8 * 60, 18 * 60)
 NIGHT = Schedule(Rates(None, None), frozenset({4}), 22 * 60, 6 * 60)
@@ -154,3 +154,13 @@ def test_the_local_network_is_excepted_until_it_is_said_otherwise() -> None:
     assert (near.rate, far.rate, down.rate) == (None, 1000, 2000)
     limits.set_rules(Rules(Rates(1000, 2000), lan=True))
     assert near.rate == 1000
+
+
+@given(st.binary(max_size=40))
+@example(b"\xff\xff")
+@example(b"\x84\xf6\xf6\xf4\x81\x85\xf6\xf6\x01\x00\x00")
+def test_what_cannot_be_read_of_them_is_a_damaged_store(data: bytes) -> None:
+    try:
+        decode(data)
+    except StoreDamaged as error:
+        assert "limits" in str(error)  # noqa: PT017

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from lanes import GIVER, joined_pair, lane_pair
 
 from shoal.transfer.aead import Cipher
@@ -18,6 +19,7 @@ from shoal.transfer.bulk import LaidOut
 from shoal.transfer.chunking import chunk_id
 from shoal.transfer.client import Fetcher, Landed
 from shoal.transfer.lanes import Lanes
+from shoal.transfer.pace import Throttle, Way
 from shoal.transfer.server import serve
 from shoal.transfer.stream import FrameStream, StreamClosed
 
@@ -322,3 +324,18 @@ def test_kept_buffers_go_when_none_was_taken_for_a_while() -> None:
     assert len(buffers._buffers) == 1
     buffers.trim()
     assert buffers._buffers == []
+
+
+async def test_a_channel_that_waits_for_a_limit_ends_when_it_is_to(source_of: Make) -> None:
+    chunks = some_chunks(*[MIB] * 8)
+    throttle = Throttle()
+    with trio.fail_after(10), joined_pair(1) as (taker, giver):
+        taker.down = giver.up = Way(throttle, lambda: False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, giver, source_of(chunks))
+            nursery.start_soon(fetch_over, taker, chunks)
+            while not taker.arrived:
+                await trio.lowlevel.checkpoint()
+            throttle.rate = 1000  # what came in one go until now takes an hour
+            await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,3 +74,42 @@ def test_pieces_and_frames_are_small_where_the_rate_is_low() -> None:
     assert way.frame(4 << 20) == 500_000
     throttle.rate = 1 << 40
     assert way.frame(4 << 20) == 4 << 20
+
+
+def way_that_waits_for_hours() -> tuple[Throttle, Way]:
+    throttle = Throttle()
+    throttle.rate = 1000
+    return throttle, Way(throttle, lambda: False)
+
+
+async def test_who_waits_goes_on_when_the_limit_goes() -> None:
+    throttle, way = way_that_waits_for_hours()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, way.pause, 1 << 30)
+            nursery.start_soon(way.wait, 1 << 30)
+            await trio.sleep(0.1)
+            throttle.rate = None
+
+
+async def test_who_waits_in_a_thread_goes_on_when_nobody_needs_it_any_more() -> None:
+    _, way = way_that_waits_for_hours()
+    over: list[bool] = []
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, way.pause, 1 << 30, lambda: bool(over))
+            await trio.sleep(0.1)
+            over.append(True)
+
+
+@given(RATES, st.lists(RATES, max_size=4), st.integers(1, 1_000_000))
+def test_what_waits_is_owed_in_bytes_when_the_rate_changes(rate: int, rates: list[int], size: int) -> None:
+    throttle = Throttle(lambda: 0.0)
+    throttle.rate = rate
+    way = Way(throttle, lambda: False)
+    left = size - 2 * rate * BURST
+    for seconds in way._waits(size):
+        left -= seconds * (throttle.rate or 0)
+        if rates:
+            throttle.rate = rates.pop()
+    assert left == pytest.approx(min(0.0, size - 2 * rate * BURST), abs=1)

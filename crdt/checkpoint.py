@@ -133,10 +133,11 @@ class Reader:
     """Reads the parts of a checkpoint in order. Nothing may be kept of it unless `finish` returns."""
 
     def __init__(self, manifest: Manifest, keys: FolderKeys) -> None:
-        if manifest.epoch != keys.epoch:
-            raise BadCheckpoint(f"sealed in epoch {manifest.epoch}, the keys are those of {keys.epoch}")
+        sealed_with = keys.log_of(manifest.epoch)
+        if sealed_with is None:
+            raise BadCheckpoint(f"sealed in epoch {manifest.epoch}, whose key is not here")
         self._manifest = manifest
-        self._keys = keys
+        self._sealed_with = sealed_with
         self._pending = bytearray()
         self.number = 0  # of the part that is next
 
@@ -147,7 +148,7 @@ class Reader:
         if blake3.blake3(part).digest() != self._manifest.parts[self.number]:
             raise BadCheckpoint(f"part {self.number} is not what the manifest names")
         try:
-            self._pending += open_sealed(self._keys.log, part, _part_context(self._manifest.id, self.number))
+            self._pending += open_sealed(self._sealed_with, part, _part_context(self._manifest.id, self.number))
         except Unsealable as error:
             raise BadCheckpoint(f"part {self.number} does not open with the folder's key") from error
         self.number += 1

@@ -6,7 +6,7 @@ are derived with BLAKE3's derive_key, whose context strings are the constants be
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import blake3
 import nacl.bindings
@@ -19,6 +19,8 @@ from shoal.crdt.model import DeviceId
 LOG_CONTEXT = "shoal 2026-11 folder log key"
 CONTENT_CONTEXT = "shoal 2026-11 folder content key"
 DISCOVERY_CONTEXT = "shoal 2026-11 folder discovery key"
+EPOCH_CONTEXT = "shoal 2026-11 folder epoch"
+EPOCH_BITS = 32  # of its number that are the secret's
 NONCE_SIZE = 24
 TAG_SIZE = 16
 
@@ -50,24 +52,41 @@ def verify_signature(device: bytes, data: bytes, signature: bytes) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
 class FolderKeys:
-    """What a folder's members derive from its secret of one epoch."""
+    """What a folder's members derive from its secrets, one for each epoch: a new one begins when somebody is to read no
+    more. `epoch` is the newest, by which everything new is sealed; `log` and `discovery` are its keys. `content` is the
+    same in all epochs, so that chunk ids stay what they are."""
 
-    log: bytes = field(repr=False)
-    content: bytes = field(repr=False)
-    discovery: bytes = field(repr=False)
-    epoch: int = 0
+    def __init__(self, secrets: Mapping[int, bytes]) -> None:
+        """`secrets`: by epoch, 32 bytes each, at least one."""
+        self.epoch = max(secrets)
+        self.content = _derive(CONTENT_CONTEXT, secrets[min(secrets)])
+        self.discovery = _derive(DISCOVERY_CONTEXT, secrets[self.epoch] + self.epoch.to_bytes(8))
+        self._logs = {epoch: _derive(LOG_CONTEXT, secret + epoch.to_bytes(8)) for epoch, secret in secrets.items()}
 
     @classmethod
     def from_secret(cls, secret: bytes, epoch: int = 0) -> FolderKeys:
-        """`secret`: 32 bytes. The content key is the same in all epochs, so that chunk ids stay what they are."""
+        """Return the keys of a folder that has had one secret, 32 bytes."""
+        return cls({epoch: secret})
 
-        def derive(context: str, material: bytes) -> bytes:
-            return blake3.blake3(material, derive_key_context=context).digest()
+    @property
+    def log(self) -> bytes:
+        """The key that log entries are sealed with now."""
+        return self._logs[self.epoch]
 
-        dated = secret + epoch.to_bytes(8)
-        return cls(derive(LOG_CONTEXT, dated), derive(CONTENT_CONTEXT, secret), derive(DISCOVERY_CONTEXT, dated), epoch)
+    def log_of(self, epoch: int) -> bytes | None:
+        """Return the key that log entries of an epoch were sealed with, None where it is not known here."""
+        return self._logs.get(epoch)
+
+
+def later_epoch(epoch: int, secret: bytes) -> int:
+    """Return the number of an epoch that follows another: greater, and the secret's own, so that two which begin at the
+    same time do not have one number."""
+    return ((epoch >> EPOCH_BITS) + 1) << EPOCH_BITS | int.from_bytes(_derive(EPOCH_CONTEXT, secret)[:4])
+
+
+def _derive(context: str, material: bytes) -> bytes:
+    return blake3.blake3(material, derive_key_context=context).digest()
 
 
 def seal(key: bytes, plain: bytes, context: bytes) -> bytes:

@@ -239,10 +239,11 @@ def _write(
 
 
 def _open(entry: Entry, keys: FolderKeys) -> dict[int, bytes] | tuple[int, int, int, bytes]:
-    if entry.epoch != keys.epoch:
-        raise OtherEpoch(f"sealed in epoch {entry.epoch}, the keys are those of {keys.epoch}")
+    key = keys.log_of(entry.epoch)
+    if key is None:
+        raise OtherEpoch(f"sealed in epoch {entry.epoch}, whose key is not here")
     try:
-        plain = open_sealed(keys.log, entry.sealed, _body_context(entry.folder, entry.log, entry.seq))
+        plain = open_sealed(key, entry.sealed, _body_context(entry.folder, entry.log, entry.seq))
     except Unsealable as error:
         raise Forged("the body does not open with the folder's key") from error
     try:

@@ -1,29 +1,23 @@
-"""The devices of an account: a DAG of signed statements, linked by hash, rooted in the statement of the first device.
+"""The devices of an account: what its statements come to, the same for everyone who has the same ones.
 
-    statement = CBOR [fields..., signature];   hash = BLAKE3 of the statement;   account id = hash of the first one
-    genesis   fields = ["genesis", device, name, time_ms]
-    add       fields = ["add", account, [hashes of the newest statements known], device, name, time_ms, by]
-    signature = Ed25519 by the genesis device, or `by`, over b"shoal roster" + CBOR of the fields
+A statement is *authorised* when all that it links to is known and its author was a member by that. Of those:
+- every revocation counts, and for good: two devices that revoke each other at the same time are both out;
+- anything else counts unless its author was revoked by a statement that does not have it in its past. So a device that
+  was revoked can add none behind, and what it dates back does not count either, unless whoever revoked it had seen it.
+  Nor does what came of it: a device that it added so is no member.
 
-A statement holds when its signature does, all that it links to hold, and its signer was a device of the account in what
-it links to. The set of statements that hold is the same in whatever order they came, so rosters merge by union.
+What somebody whose key was once good can do with it later, is to have others revoked by statements that it dates back;
+it can neither come back nor read on. Removal wins over addition whenever the two did not know of each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import blake3
-
-from shoal.crdt import codec
-from shoal.crdt.keys import DeviceKey, verify_signature
+from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId
-
-CONTEXT = b"shoal roster"
-MAX_STATEMENT = 16 * 1024
-MAX_NAME = 64
+from shoal.crdt.statements import MAX_LINKS, MAX_NAME, Statement, boxes_for, read, sign
 
 
 class NoGenesis(Exception):
@@ -32,102 +26,170 @@ class NoGenesis(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """A device of the account. `name`: for people; `added_ms`: what the signer's clock said."""
+    """A device that is or was of the account. `name`: for people; `added_ms`, `revoked_ms`: what clocks said, the
+    latter None for a member; `erase`: whether it was to erase its copies; `is_paper`: a key on paper."""
 
     name: str
     added_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    hash: bytes
-    parents: tuple[bytes, ...]  # none: the genesis
-    device: DeviceId
-    name: str
-    time_ms: int
-    by: DeviceId
-    account: bytes | None
-
-
-def genesis(key: DeviceKey, name: str, now_ms: int) -> bytes:
-    """Return the statement that makes an account whose first device is `key`'s."""
-    return _signed(key, ["genesis", key.id, name[:MAX_NAME], now_ms])
-
-
-def add_device(roster: Roster, device: DeviceId, name: str, key: DeviceKey, now_ms: int) -> bytes:
-    """Return the statement by which `key`'s device adds another to the account."""
-    return _signed(key, ["add", roster.account, roster.tips(), device, name[:MAX_NAME], now_ms, key.id])
+    is_paper: bool = False
+    revoked_ms: int | None = None
+    erase: bool = False
 
 
 class Roster:
-    """The devices that the statements which hold make. `refused` counts those that do not hold."""
+    """The devices of an account. `refused` counts the statements that are none or are not authorised."""
 
-    def __init__(self, account: bytes, holding: dict[bytes, tuple[bytes, _Statement]], refused: int) -> None:
+    def __init__(self, account: bytes, authorised: list[Statement], past: Mapping[bytes, int], refused: int) -> None:
+        """`authorised`: each after all that it links to. `past`: a bit set of places in it, by hash, its own not."""
         self.account = account
         self.refused = refused
-        self._holding = holding
-        self.statements: tuple[bytes, ...] = tuple(sorted(encoded for encoded, _ in holding.values()))
-        self.devices: dict[DeviceId, DeviceRecord] = {}
-        for _, said in sorted(holding.values(), key=lambda pair: (pair[1].time_ms, pair[0]), reverse=True):
-            self.devices[said.device] = DeviceRecord(said.name, said.time_ms)  # of several, the oldest
+        self._authorised = authorised
+        self._past = past
+        self._places = {said.hash: place for place, said in enumerate(authorised)}
+        self.statements: tuple[bytes, ...] = tuple(sorted(said.encoded for said in authorised))
+        judged = _judge(authorised, past, (1 << len(authorised)) - 1)
+        added: dict[DeviceId, Statement] = {}
+        named: dict[DeviceId, Statement] = {}
+        revoked: dict[DeviceId, Statement] = {}
+        self._keys: list[Statement] = []
+        for said in judged.counting:
+            if said.kind in ("genesis", "add", "paper"):
+                added[said.device] = _first(added.get(said.device), said)
+            elif said.kind == "rename":
+                named[said.device] = self._later(named.get(said.device), said)
+            elif said.kind == "key":
+                self._keys.append(said)
+            else:
+                revoked[said.device] = _first(revoked.get(said.device), said)
+        everyone = {
+            device: DeviceRecord(
+                named.get(device, said).name,
+                said.time_ms,
+                said.kind == "paper",
+                revoked[device].time_ms if device in revoked else None,
+                any(one.erase for one in judged.counting if one.kind == "revoke" and one.device == device),
+            )
+            for device, said in sorted(added.items(), key=lambda pair: (pair[1].time_ms, pair[1].hash))
+        }
+        self.devices = {device: record for device, record in everyone.items() if device in judged.members}
+        self.former = {device: record for device, record in everyone.items() if device not in judged.members}
 
     @classmethod
     def from_statements(cls, statements: Iterable[bytes], account: bytes | None = None) -> Roster:
         """Make the roster of `account` (None: that of the only genesis among them). Raises NoGenesis."""
-        read: dict[bytes, tuple[bytes, _Statement]] = {}
-        refused = 0
-        for encoded in set(statements):
-            said = _read(encoded)
-            if said is None:
-                refused += 1
-            else:
-                read[said.hash] = encoded, said
-        roots = [hash_ for hash_, (_, said) in read.items() if not said.parents and account in (None, hash_)]
+        given = set(statements)
+        signed = {said.hash: said for said in map(read, given) if said is not None}
+        roots = [said for said in signed.values() if said.kind == "genesis" and account in (None, said.hash)]
         if len(roots) != 1:
             raise NoGenesis(f"{len(roots)} accounts in one set of statements")
-        holding = {roots[0]: read.pop(roots[0])}
-        known = {roots[0]: frozenset({holding[roots[0]][1].device})}  # the devices in a statement's past, its own too
-        grown = True
-        while grown:
-            grown = False
-            for hash_, (encoded, said) in list(read.items()):
-                if said.account != roots[0] or not all(parent in holding for parent in said.parents):
-                    continue
-                del read[hash_]
-                past = frozenset[DeviceId]().union(*(known[parent] for parent in said.parents))
-                if said.by in past:
-                    holding[hash_] = encoded, said
-                    known[hash_] = past | {said.device}
-                    grown = True
-                else:
-                    refused += 1
-        return cls(roots[0], holding, refused + len(read))
+        authorised: list[Statement] = []
+        places: dict[bytes, int] = {}
+        past: dict[bytes, int] = {}
+        waiting = {hash_: said for hash_, said in sorted(signed.items()) if said.account == roots[0].hash}
+        ready = [roots[0]]
+        while ready:
+            for said in ready:
+                before = 0
+                for link in said.links:
+                    before |= past[link] | 1 << places[link]
+                if said.kind == "genesis" or said.by in _judge(authorised, past, before).members:
+                    past[said.hash] = before
+                    places[said.hash] = len(authorised)
+                    authorised.append(said)
+            ready = [said for said in waiting.values() if all(link in places for link in said.links)]
+            for said in ready:
+                del waiting[said.hash]
+        return cls(roots[0].hash, authorised, past, len(given) - len(authorised))
+
+    def is_known(self, device: DeviceId) -> bool:
+        """Return whether a device is a member, or was one."""
+        return device in self.devices or device in self.former
 
     def tips(self) -> list[bytes]:
         """Return the hashes of the statements that no other links to: what a new one links to."""
-        linked = {parent for _, said in self._holding.values() for parent in said.parents}
-        return sorted(hash_ for hash_ in self._holding if hash_ not in linked)
+        linked = {link for said in self._authorised for link in said.links}
+        tips = sorted(said.hash for said in self._authorised if said.hash not in linked)
+        return tips[:MAX_LINKS]
+
+    def keys(self) -> list[Statement]:
+        """Return the key statements that count, each after those in its past."""
+        return self._keys
+
+    def current_key(self) -> Statement | None:
+        """Return the key statement to seal by: of the newest whose secret all members were given, and nobody else, the
+        one with the greatest hash. None where there is none: there has to be a new one, or none was ever needed."""
+        fit = [said for said in self._keys if {device for device, _ in said.boxes} == self.devices.keys()]
+        newest = [said for said in fit if not any(self._is_before(said, other) for other in fit)]
+        return max(newest, key=lambda said: said.hash, default=None)
+
+    def _is_before(self, one: Statement, other: Statement) -> bool:
+        return bool(self._past[other.hash] >> self._places[one.hash] & 1)
+
+    def _later(self, one: Statement | None, other: Statement) -> Statement:
+        if one is None or self._is_before(one, other):
+            return other
+        return one if self._is_before(other, one) else max(one, other, key=lambda said: said.hash)
 
 
-def _signed(key: DeviceKey, fields: list[Any]) -> bytes:
-    return codec.encode([*fields, key.sign(CONTEXT + codec.encode(fields))])
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    members: frozenset[DeviceId]
+    counting: list[Statement]
 
 
-def _read(encoded: bytes) -> _Statement | None:
-    """Read a statement and check its signature; None when it is not one."""
-    try:
-        *fields, signature = codec.as_list(codec.decode(encoded, MAX_STATEMENT))
-        digest = blake3.blake3(encoded).digest()
-        match fields:
-            case ["genesis", bytes(device), str(name), int(time_ms)]:
-                said = _Statement(digest, (), DeviceId(device), name, time_ms, DeviceId(device), None)
-            case ["add", bytes(account), [_, *_] as parents, bytes(device), str(name), int(time_ms), bytes(by)]:
-                if not all(isinstance(parent, bytes) for parent in parents):
-                    return None
-                said = _Statement(digest, tuple(parents), DeviceId(device), name, time_ms, DeviceId(by), account)
-            case _:
-                return None
-    except Exception:  # a stranger's bytes
-        return None
-    fits = len(said.device) == 32 and len(name) <= MAX_NAME
-    return said if fits and verify_signature(said.by, CONTEXT + codec.encode(fields), signature) else None
+def _judge(authorised: list[Statement], past: Mapping[bytes, int], which: int) -> _Judged:
+    """Return who is a member by those of the authorised statements that are in a bit set, which holds the past of each
+    of them, too; and which of them count."""
+    within = [(place, said) for place, said in enumerate(authorised) if which >> place & 1]
+    revocations: dict[DeviceId, list[int]] = {}  # the pasts of those that revoke a device
+    for _, said in within:
+        if said.kind == "revoke":
+            revocations.setdefault(said.device, []).append(past[said.hash])
+    added: set[DeviceId] = set()
+    counting: list[Statement] = []
+    for place, said in within:
+        if said.kind == "revoke":
+            counting.append(said)
+            continue
+        seen = all(before >> place & 1 for before in revocations.get(said.by, ()))
+        if said.kind == "genesis" or (seen and said.by in added):
+            counting.append(said)
+            if said.kind in ("genesis", "add", "paper"):
+                added.add(said.device)
+    return _Judged(frozenset(added - revocations.keys()), counting)
+
+
+def _first(one: Statement | None, other: Statement) -> Statement:
+    return other if one is None else min(one, other, key=lambda said: (said.time_ms, said.hash))
+
+
+# -- what a member says ------------------------------------------------------------------------------------------------
+
+
+def genesis(key: DeviceKey, name: str, now_ms: int) -> bytes:
+    """Return the statement that makes an account whose first device is `key`'s."""
+    return sign(key, ["genesis", key.id, name[:MAX_NAME], now_ms])
+
+
+def add_device(
+    roster: Roster, device: DeviceId, name: str, key: DeviceKey, now_ms: int, *, paper: bool = False
+) -> bytes:
+    """Return the statement by which `key`'s device adds another, or a key on `paper`, to the account."""
+    kind = "paper" if paper else "add"
+    return sign(key, [kind, roster.account, roster.tips(), device, name[:MAX_NAME], now_ms, key.id])
+
+
+def rename_device(roster: Roster, device: DeviceId, name: str, key: DeviceKey, now_ms: int) -> bytes:
+    """Return the statement that a device has another name."""
+    return sign(key, ["rename", roster.account, roster.tips(), device, name[:MAX_NAME], now_ms, key.id])
+
+
+def revoke_device(roster: Roster, device: DeviceId, key: DeviceKey, now_ms: int, *, erase: bool = False) -> bytes:
+    """Return the statement that a device is of the account no more; `erase`: it is to erase its copies."""
+    return sign(key, ["revoke", roster.account, roster.tips(), device, erase, now_ms, key.id])
+
+
+def new_key(roster: Roster, secret: bytes, key: DeviceKey, now_ms: int) -> bytes:
+    """Return the statement by which the members are given a new secret of the account."""
+    boxes = boxes_for(roster.devices, secret)
+    return sign(key, ["key", roster.account, roster.tips(), boxes, now_ms, key.id])

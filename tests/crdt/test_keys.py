@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.crdt.keys import DeviceKey, FolderKeys, Unsealable, open_sealed, seal, verify_signature
+from shoal.crdt.keys import DeviceKey, FolderKeys, Unsealable, later_epoch, open_sealed, seal, verify_signature
 
 
 @given(st.binary(max_size=300), st.binary(max_size=50))
@@ -33,8 +33,17 @@ def test_a_signature_holds_for_its_device_and_its_bytes_alone() -> None:
 
 
 def test_the_keys_of_a_folder_differ_by_use_and_epoch_but_chunk_ids_outlive_epochs() -> None:
-    first, second = FolderKeys.from_secret(b"s" * 32), FolderKeys.from_secret(b"s" * 32, epoch=1)
+    epoch = later_epoch(0, b"t" * 32)
+    first, second = FolderKeys.from_secret(b"s" * 32), FolderKeys({0: b"s" * 32, epoch: b"t" * 32})
     assert len({first.log, first.content, first.discovery, second.log, second.discovery}) == 5
     assert first.content == second.content
-    assert second.epoch == 1
-    assert "log" not in repr(first)
+    assert second.epoch == epoch > first.epoch
+    assert second.log_of(0) == first.log
+    assert first.log_of(epoch) is None
+
+
+def test_epochs_that_begin_at_once_have_different_numbers_and_follow_those_before() -> None:
+    one, other = later_epoch(5 << 32 | 7, b"a" * 32), later_epoch(5 << 32 | 7, b"b" * 32)
+    assert one != other
+    assert min(one, other) > (5 << 32 | 7)
+    assert max(one, other) < later_epoch(min(one, other), b"c" * 32) < 1 << 62

@@ -1,14 +1,16 @@
 """The roster: valid only through an unbroken line of signatures, and the same in any order."""
 
 import random
+from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, Unsealable
 from shoal.crdt.model import DeviceId
-from shoal.crdt.roster import NoGenesis, Roster, add_device, genesis
+from shoal.crdt.roster import NoGenesis, Roster, add_device, genesis, new_key, rename_device, revoke_device
+from shoal.crdt.statements import open_box, read, sign
 
 KEYS = [DeviceKey(bytes([n]) * 32) for n in range(8)]
 
@@ -33,6 +35,7 @@ def test_two_accounts_in_one_set_are_refused() -> None:
 
 
 @given(st.binary(max_size=200))
+@example(b"\x80")
 def test_garbage_is_refused_and_harms_nothing(garbage: bytes) -> None:
     first = genesis(KEYS[0], "a", 0)
     assert set(Roster.from_statements([first, garbage]).devices) == {KEYS[0].id}
@@ -75,3 +78,200 @@ def test_a_statement_whose_link_is_missing_counts_only_when_the_link_comes() -> 
     third = add_device(Roster.from_statements([first, second]), KEYS[2].id, "c", KEYS[1], 2)
     assert set(Roster.from_statements([first, third]).devices) == {KEYS[0].id}
     assert set(Roster.from_statements([third, second, first]).devices) == {key.id for key in KEYS[:3]}
+
+
+# -- revocation --------------------------------------------------------------------------------------------------------
+
+
+def told(*statements: bytes) -> Roster:
+    return Roster.from_statements(statements)
+
+
+def three() -> list[bytes]:
+    """Return the statements of an account with three devices."""
+    said = [genesis(KEYS[0], "a", 0)]
+    for number in (1, 2):
+        said.append(add_device(told(*said), KEYS[number].id, "abc"[number], KEYS[0], number))
+    return said
+
+
+def test_a_revoked_device_is_no_member_and_known_as_one_that_was() -> None:
+    said = three()
+    roster = told(*said, revoke_device(told(*said), KEYS[1].id, KEYS[2], 5, erase=True))
+    assert set(roster.devices) == {KEYS[0].id, KEYS[2].id}
+    assert roster.former[KEYS[1].id].revoked_ms == 5
+    assert roster.former[KEYS[1].id].erase
+    assert roster.is_known(KEYS[1].id)
+
+
+def test_what_a_revoked_device_says_does_not_count() -> None:
+    said = three()
+    said.append(revoke_device(told(*said), KEYS[1].id, KEYS[0], 5))
+    later = add_device(told(*said), KEYS[3].id, "d", KEYS[1], 6)
+    assert KEYS[3].id not in told(*said, later).devices
+    assert told(*said, later).refused == 1
+
+
+def test_nor_does_what_it_dates_back() -> None:
+    said = three()
+    back = add_device(told(*said), KEYS[3].id, "d", KEYS[1], 4)
+    helper = add_device(told(*said, back), KEYS[4].id, "e", KEYS[3], 4)
+    gone = revoke_device(told(*said), KEYS[1].id, KEYS[0], 5)
+    roster = told(*said, back, helper, gone)
+    assert set(roster.devices) == {KEYS[0].id, KEYS[2].id}
+    assert not roster.is_known(KEYS[3].id)
+
+
+def test_what_the_one_who_revoked_it_had_seen_stays() -> None:
+    said = three()
+    said.append(add_device(told(*said), KEYS[3].id, "d", KEYS[1], 4))
+    said.append(revoke_device(told(*said), KEYS[1].id, KEYS[0], 5))
+    assert KEYS[3].id in told(*said).devices
+
+
+def test_a_device_cannot_be_added_again() -> None:
+    said = three()
+    said.append(revoke_device(told(*said), KEYS[1].id, KEYS[0], 5))
+    said.append(add_device(told(*said), KEYS[1].id, "b", KEYS[0], 6))
+    assert KEYS[1].id not in told(*said).devices
+
+
+def test_two_that_revoke_each_other_are_both_out() -> None:
+    said = three()
+    one, other = revoke_device(told(*said), KEYS[1].id, KEYS[0], 5), revoke_device(told(*said), KEYS[0].id, KEYS[1], 5)
+    assert set(told(*said, one, other).devices) == {KEYS[2].id}
+
+
+def test_the_last_name_counts() -> None:
+    said = three()
+    said.append(rename_device(told(*said), KEYS[1].id, "phone", KEYS[0], 9))
+    said.append(rename_device(told(*said), KEYS[1].id, "old phone", KEYS[1], 3))  # with a clock that is wrong
+    assert told(*said).devices[KEYS[1].id].name == "old phone"
+
+
+# -- the account's secret ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_key_is_for_the_members_alone() -> None:
+    said = three()
+    said.append(revoke_device(told(*said), KEYS[1].id, KEYS[0], 5))
+    said.append(new_key(told(*said), b"s" * 32, KEYS[0], 5))
+    key = told(*said).current_key()
+    assert key is not None
+    assert open_box(KEYS[0], key) == open_box(KEYS[2], key) == b"s" * 32
+    with pytest.raises(Unsealable):
+        open_box(KEYS[1], key)
+
+
+def test_a_key_that_not_all_members_have_or_others_have_too_is_not_current() -> None:
+    said = three()
+    said.append(new_key(told(*said), b"s" * 32, KEYS[0], 5))
+    assert told(*said).current_key() is not None
+    assert told(*said, add_device(told(*said), KEYS[3].id, "d", KEYS[0], 6)).current_key() is None
+    assert told(*said, revoke_device(told(*said), KEYS[1].id, KEYS[0], 6)).current_key() is None
+
+
+def test_of_keys_made_at_once_everyone_takes_the_same_and_a_later_one_takes_its_place() -> None:
+    said = three()
+    pair = [new_key(told(*said), secret * 32, key, 5) for secret, key in ((b"1", KEYS[0]), (b"2", KEYS[1]))]
+    both = told(*said, *pair).current_key()
+    assert both == told(*pair[::-1], *said).current_key()
+    later = new_key(told(*said, *pair), b"3" * 32, KEYS[2], 1)
+    assert told(*said, *pair, later).current_key() == read(later)
+
+
+# -- members that are dishonest ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Life:
+    """Devices that act on what they know, some of them dishonest."""
+
+    rng: random.Random
+    account: bytes
+    said: dict[bytes, set[bytes]] = field(default_factory=dict)  # what each device has
+
+    def roster(self, key: DeviceKey) -> Roster:
+        return Roster.from_statements(self.said[key.id], self.account)
+
+    def tell(self, statement: bytes, *to: DeviceKey) -> None:
+        for key in to:
+            self.said[key.id].add(statement)
+
+    def act(self, key: DeviceKey) -> None:
+        """Have an honest device say something that it may say."""
+        roster = self.roster(key)
+        if key.id not in roster.devices:
+            return
+        other = self.rng.choice(KEYS)
+        what = self.rng.random()
+        if what < 0.4 and other.id in roster.devices and other is not KEYS[0]:
+            self.tell(revoke_device(roster, other.id, key, 0), key)
+        elif what < 0.6 and other.id in roster.devices:
+            self.tell(rename_device(roster, other.id, str(self.rng.random()), key, 0), key)
+        elif what < 0.7:
+            self.tell(new_key(roster, self.rng.randbytes(32), key, 0), key)
+        elif not roster.is_known(other.id):
+            self.tell(add_device(roster, other.id, "new", key, 0), key)
+            self.said.setdefault(other.id, set()).update(self.said[key.id])
+
+    def attack(self, thief: DeviceKey) -> None:
+        """Have one that may have been revoked forge, fork, replay and date back whatever it can."""
+        known = [statement for statement in self.said[thief.id] if self.rng.random() < 0.8]
+        try:
+            roster = Roster.from_statements(known, self.account)
+        except NoGenesis:
+            return
+        other = self.rng.choice(KEYS)
+        forged = self.rng.choice(
+            [
+                add_device(roster, other.id, "forged", thief, 0),
+                add_device(roster, thief.id, "again", thief, 0),
+                rename_device(roster, other.id, "forged", thief, 0),
+                new_key(roster, b"known to the thief".ljust(32), thief, 0),
+                sign(thief, ["add", roster.account, roster.tips(), other.id, "forged", 0, KEYS[0].id]),
+                sign(thief, ["genesis", thief.id, "forged", 0]),
+            ]
+        )
+        self.tell(forged, thief)
+        if self.rng.random() < 0.7:
+            self.tell(forged, *(key for key in KEYS if key.id in self.said))
+
+    def meet(self, one: DeviceKey, other: DeviceKey) -> None:
+        both = self.said[one.id] | self.said[other.id]
+        self.said[one.id], self.said[other.id] = set(both), set(both)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_revoked_devices_forge_they_stay_out_and_all_others_agree(seed: int) -> None:
+    rng = random.Random(seed)
+    thief = KEYS[7]
+    first = genesis(KEYS[0], "first", 0)
+    account = Roster.from_statements([first]).account
+    life = Life(rng, account, {KEYS[0].id: {first}, thief.id: {first}})
+    life.tell(add_device(Roster.from_statements([first]), thief.id, "thief", KEYS[0], 0), KEYS[0], thief)
+    for _ in range(rng.randrange(10)):
+        life.act(KEYS[0])
+    life.tell(revoke_device(life.roster(KEYS[0]), thief.id, KEYS[0], 0), KEYS[0])
+    seen = set(life.said[KEYS[0].id])  # what the owner had seen when it was revoked
+    for _ in range(rng.randrange(30)):
+        known = [key for key in KEYS[:7] if key.id in life.said]
+        match rng.randrange(3):
+            case 0:
+                life.act(rng.choice(known))
+            case 1:
+                life.attack(thief)
+            case _:
+                life.meet(*rng.choices(known, k=2))
+    everything = set().union(*life.said.values())
+    order = list(everything)
+    rng.shuffle(order)
+    roster = Roster.from_statements(order, account)
+    again = Roster.from_statements(sorted(everything), account)
+    assert (roster.devices, roster.former, roster.statements) == (again.devices, again.former, again.statements)
+    assert roster.current_key() == again.current_key()
+    assert thief.id not in roster.devices
+    assert not any(record.name in ("forged", "again") for record in roster.devices.values())
+    key = roster.current_key()
+    assert key is None or (key.encoded in seen or key.by != thief.id)

@@ -35,6 +35,10 @@ MAX_FRAME = 4 * 1024 * 1024
 STEP_SECONDS = 20.0
 
 
+class NotInvited(Exception):
+    """The device that knows the code cannot be added all the same; the message says why."""
+
+
 class PairingFailed(Exception):
     """The devices were not paired; the text says why, for a person."""
 
@@ -108,7 +112,11 @@ class Offers:
             await _refuse(frames, "the code was wrong; it is spent now: ask for a new one on the other device")
             raise PairingFailed("a device tried to pair with a wrong code; the code is spent, make a new one")
         name = open_sealed(key, codec.as_bytes(sealed), CONTEXT).decode("utf-8", "replace")[:64]
-        invitation = self._invite(peer, name)
+        try:
+            invitation = self._invite(peer, name)
+        except NotInvited as error:
+            await _refuse(frames, str(error))
+            raise PairingFailed(f"{name} could not be added: {error}") from error
         frames.max_frame = MAX_FRAME
         await _send(frames, [_confirm(key, b"O"), seal(key, invitation, CONTEXT)])
         await frames.stream.receive_some(1)  # the other side closes when it has everything

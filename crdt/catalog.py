@@ -1,42 +1,60 @@
-"""The folders of an account: a growing set of signed statements, each sealed with the account's secret.
+"""The folders of an account: a growing set of signed statements, each sealed with a secret of the account.
 
-A statement says: this folder exists, has this name and this secret. Statements are never changed; of two with one
-folder id the greatest (time, device, bytes) counts, so every replica of the set shows the same catalog in any order
-of arrival. A peer that is not of the account sees ciphertext of like length and can forge none: the outer layer is
-signed by a device and checked against the roster.
+A statement says: this folder exists, has this name and these secrets, one for each epoch. Statements are never changed;
+of two with one folder id the greatest (time, device, bytes) counts for the name, and the secrets of all are known, so
+every replica of the set shows the same catalog in any order of arrival. What a device said that is no member any more
+does not count: the members say it again. A peer that is not of the account sees ciphertext of like length and can forge
+none: the outer layer is signed by a device and checked against the roster.
 
     statement = CBOR [account id, device, sealed, signature]
-    sealed    = XChaCha20-Poly1305 under the account secret, of CBOR [folder id, name, folder secret, time_ms]
+    sealed    = XChaCha20-Poly1305 under a secret of the account, of CBOR [folder id, name, secrets, time_ms]
+    secrets   = [[epoch, secret]...] in order, or the secret of epoch 0 alone
     signature = Ed25519 by device over b"shoal folder statement" + account id + sealed
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from shoal.crdt import codec
-from shoal.crdt.keys import DeviceKey, Unsealable, open_sealed, seal, verify_signature
+from shoal.crdt.keys import EPOCH_BITS, DeviceKey, FolderKeys, Unsealable, open_sealed, seal, verify_signature
 from shoal.crdt.model import DeviceId, FolderId
 
 CONTEXT = b"shoal folder statement"
-MAX_STATEMENT = 4096
+MAX_STATEMENT = 64 * 1024
 MAX_NAME = 255
+
+Secrets = tuple[tuple[int, bytes], ...]
+"""(epoch, 32 bytes) of each epoch, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """A folder of the account. `secret`: 32 bytes that all of the folder's keys are derived from."""
+    """A folder of the account. `secrets`: what all of the folder's keys are derived from."""
 
     id: FolderId
     name: str
-    secret: bytes = field(repr=False)
+    secrets: Secrets = field(repr=False)
     time_ms: int
+
+    def keys(self) -> FolderKeys:
+        """Return the folder's keys."""
+        return FolderKeys(dict(self.secrets))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    entry: FolderEntry
+    author: DeviceId
+    sealed_with: bytes = field(repr=False)
+    order: tuple[int, bytes, bytes]
 
 
 def make_statement(account: bytes, secret: bytes, key: DeviceKey, entry: FolderEntry) -> bytes:
     """Return the signed statement that `entry` is a folder of the account."""
-    body = codec.encode([entry.id, entry.name, entry.secret, entry.time_ms])
+    body = codec.encode([entry.id, entry.name, [list(pair) for pair in entry.secrets], entry.time_ms])
     sealed = seal(secret, body, CONTEXT + account)
     return codec.encode([account, key.id, sealed, key.sign(CONTEXT + account + sealed)])
 
@@ -44,12 +62,21 @@ def make_statement(account: bytes, secret: bytes, key: DeviceKey, entry: FolderE
 class Catalog:
     """The statements that hold, and the folders they make. Unfit statements are dropped, and counted in `refused`."""
 
-    def __init__(self, account: bytes, secret: bytes, is_member: Callable[[DeviceId], bool]) -> None:
+    def __init__(
+        self,
+        account: bytes,
+        secrets: Callable[[], Sequence[bytes]],
+        is_known: Callable[[DeviceId], bool],
+        is_member: Callable[[DeviceId], bool],
+    ) -> None:
+        """`secrets`: those of the account that are known, the newest first; `is_known`: whether a device is or was a
+        member."""
         self.account = account
         self.refused = 0
-        self._secret = secret
+        self._secrets = secrets
+        self._is_known = is_known
         self._is_member = is_member
-        self._held: dict[bytes, tuple[tuple[int, bytes, bytes], FolderEntry]] = {}
+        self._held: dict[bytes, _Read] = {}
 
     def add(self, statements: Iterable[bytes]) -> list[bytes]:
         """Take statements in any order, again or for the first time; return those that were news."""
@@ -70,30 +97,75 @@ class Catalog:
         return sorted(self._held)
 
     def folders(self) -> dict[FolderId, FolderEntry]:
-        """Return the folders by id: for each, what its greatest statement says."""
-        best: dict[FolderId, tuple[tuple[int, bytes, bytes], FolderEntry]] = {}
-        for order, entry in self._held.values():
-            if entry.id not in best or best[entry.id][0] < order:
-                best[entry.id] = (order, entry)
-        return {folder: entry for folder, (_, entry) in best.items()}
+        """Return the folders by id, by what members say."""
+        return {folder: entry for folder, (entry, _) in self._best(self._is_member).items()}
 
-    def _read(self, statement: bytes) -> tuple[tuple[int, bytes, bytes], FolderEntry] | None:
+    def to_say_again(self, secret: bytes, is_exposed: Callable[[bytes], bool]) -> list[tuple[FolderEntry, bool]]:
+        """Return the folders that no member vouches for, or whose newest statement was not sealed with this secret, the
+        one that all members have; and whether what that was sealed with is exposed: to whom it may be known, may read
+        what comes."""
+        vouched = self._best(self._is_member)
+        orphans = {folder: pair for folder, pair in self._best(self._is_known).items() if folder not in vouched}
+        again = [(entry, sealed) for entry, sealed in vouched.values() if sealed != secret] + [*orphans.values()]
+        return [(entry, is_exposed(sealed_with)) for entry, sealed_with in again]
+
+    def _best(self, counts: Callable[[DeviceId], bool]) -> dict[FolderId, tuple[FolderEntry, bytes]]:
+        """Return what the greatest statements say, with the secrets of all, and what each was sealed with."""
+        by_folder: dict[FolderId, list[_Read]] = {}
+        for read in sorted(self._held.values(), key=lambda read: read.order):
+            if counts(read.author):
+                by_folder.setdefault(read.entry.id, []).append(read)
+        best = {}
+        for folder, reads in by_folder.items():
+            last = reads[-1]
+            secrets = dict(pair for read in reversed(reads) for pair in read.entry.secrets)  # of two, the older
+            entry = FolderEntry(folder, last.entry.name, tuple(sorted(secrets.items())), last.entry.time_ms)
+            best[folder] = entry, last.sealed_with
+        return best
+
+    def _read(self, statement: bytes) -> _Read | None:
         try:
             account, device, sealed, signature = codec.as_list(codec.decode(statement, MAX_STATEMENT), length=4)
             author = DeviceId(codec.as_bytes(device, 32))
-            if account != self.account or not self._is_member(author):
+            if account != self.account or not self._is_known(author):
                 return None
             signed = CONTEXT + self.account + codec.as_bytes(sealed)
             if not verify_signature(author, signed, codec.as_bytes(signature, 64)):
                 return None
-            plain = open_sealed(self._secret, sealed, CONTEXT + self.account)
-            folder, name, secret, time_ms = codec.as_list(codec.decode(plain, MAX_STATEMENT), length=4)
+            opened = self._open(sealed)
+            if opened is None:
+                return None
+            sealed_with, plain = opened
+            folder, name, secrets, time_ms = codec.as_list(codec.decode(plain, MAX_STATEMENT), length=4)
             entry = FolderEntry(
                 FolderId(codec.as_bytes(folder, 16)),
                 codec.as_text(name, MAX_NAME),
-                codec.as_bytes(secret, 32),
+                _secrets(secrets),
                 codec.as_int(time_ms),
             )
-        except (codec.Malformed, Unsealable):
+        except codec.Malformed:
             return None
-        return ((entry.time_ms, author, statement), entry) if entry.name else None
+        return _Read(entry, author, sealed_with, (entry.time_ms, author, statement)) if entry.name else None
+
+    def _open(self, sealed: bytes) -> tuple[bytes, bytes] | None:
+        for secret in self._secrets():
+            try:
+                return secret, open_sealed(secret, sealed, CONTEXT + self.account)
+            except Unsealable:
+                continue
+        return None
+
+
+def _secrets(value: Any) -> Secrets:
+    if isinstance(value, bytes):
+        return ((0, codec.as_bytes(value, 32)),)
+    pairs = [codec.as_list(pair, length=2) for pair in codec.as_list(value)]
+    secrets = tuple((codec.as_int(epoch), codec.as_bytes(secret, 32)) for epoch, secret in pairs)
+    before = -1 << EPOCH_BITS
+    for epoch, _ in secrets:  # a number out of reach would leave none for those that follow
+        if epoch <= before or epoch >> EPOCH_BITS > (before >> EPOCH_BITS) + 1:
+            raise codec.Malformed("epochs that are not in order")
+        before = epoch
+    if not secrets or secrets[0][0] != 0:
+        raise codec.Malformed("no first epoch")
+    return secrets

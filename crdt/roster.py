@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId
-from shoal.crdt.statements import MAX_LINKS, MAX_NAME, Statement, boxes_for, read, sign
+from shoal.crdt.statements import MAX_LINKS, MAX_NAME, PAPER, Statement, boxes_for, read, sign
 
 
 class NoGenesis(Exception):
@@ -50,7 +50,7 @@ class Roster:
         judged = _judge(authorised, past, (1 << len(authorised)) - 1)
         added: dict[DeviceId, Statement] = {}
         named: dict[DeviceId, Statement] = {}
-        revoked: dict[DeviceId, Statement] = {}
+        self._revocations: dict[DeviceId, list[Statement]] = {}
         self._keys: list[Statement] = []
         for said in judged.counting:
             if said.kind in ("genesis", "add", "paper"):
@@ -60,14 +60,14 @@ class Roster:
             elif said.kind == "key":
                 self._keys.append(said)
             else:
-                revoked[said.device] = _first(revoked.get(said.device), said)
+                self._revocations.setdefault(said.device, []).append(said)
         everyone = {
             device: DeviceRecord(
                 named.get(device, said).name,
                 said.time_ms,
                 said.kind == "paper",
-                revoked[device].time_ms if device in revoked else None,
-                any(one.erase for one in judged.counting if one.kind == "revoke" and one.device == device),
+                min((one.time_ms for one in self._revocations.get(device, ())), default=None),
+                any(one.erase for one in self._revocations.get(device, ())),
             )
             for device, said in sorted(added.items(), key=lambda pair: (pair[1].time_ms, pair[1].hash))
         }
@@ -101,6 +101,14 @@ class Roster:
                 del waiting[said.hash]
         return cls(roots[0].hash, authorised, past, len(given) - len(authorised))
 
+    def revocation_of(self, device: DeviceId) -> list[bytes]:
+        """Return the statements that prove to a device that it was revoked, and nothing that came after; none where it
+        was not."""
+        needed = 0
+        for said in self._revocations.get(device, ()):
+            needed |= self._past[said.hash] | 1 << self._places[said.hash]
+        return [said.encoded for place, said in enumerate(self._authorised) if needed >> place & 1]
+
     def is_known(self, device: DeviceId) -> bool:
         """Return whether a device is a member, or was one."""
         return device in self.devices or device in self.former
@@ -111,16 +119,29 @@ class Roster:
         tips = sorted(said.hash for said in self._authorised if said.hash not in linked)
         return tips[:MAX_LINKS]
 
-    def keys(self) -> list[Statement]:
+    def key_statements(self) -> list[Statement]:
         """Return the key statements that count, each after those in its past."""
         return self._keys
 
     def current_key(self) -> Statement | None:
-        """Return the key statement to seal by: of the newest whose secret all members were given, and nobody else, the
-        one with the greatest hash. None where there is none: there has to be a new one, or none was ever needed."""
-        fit = [said for said in self._keys if {device for device, _ in said.boxes} == self.devices.keys()]
+        """Return the key statement to seal by: of the newest whose secret all members were given, and nobody else has,
+        the one with the greatest hash. None where there is none: there has to be a new one, or none was ever needed."""
+        fit = [
+            said
+            for said in self._keys
+            if {device for device, _ in said.boxes} == self.devices.keys() and not self.is_exposed(said)
+        ]
         newest = [said for said in fit if not any(self._is_before(said, other) for other in fit)]
         return max(newest, key=lambda said: said.hash, default=None)
+
+    def is_exposed(self, key: Statement) -> bool:
+        """Return whether somebody who is no member now may have a key's secret: who joins later is given it, too, so
+        all who had not been revoked before."""
+        before = self._past[key.hash]
+        return any(
+            not any(before >> self._places[said.hash] & 1 for said in self._revocations[device])
+            for device in self.former
+        )
 
     def _is_before(self, one: Statement, other: Statement) -> bool:
         return bool(self._past[other.hash] >> self._places[one.hash] & 1)
@@ -171,12 +192,16 @@ def genesis(key: DeviceKey, name: str, now_ms: int) -> bytes:
     return sign(key, ["genesis", key.id, name[:MAX_NAME], now_ms])
 
 
-def add_device(
-    roster: Roster, device: DeviceId, name: str, key: DeviceKey, now_ms: int, *, paper: bool = False
-) -> bytes:
-    """Return the statement by which `key`'s device adds another, or a key on `paper`, to the account."""
-    kind = "paper" if paper else "add"
-    return sign(key, [kind, roster.account, roster.tips(), device, name[:MAX_NAME], now_ms, key.id])
+def add_device(roster: Roster, device: DeviceId, name: str, key: DeviceKey, now_ms: int) -> bytes:
+    """Return the statement by which `key`'s device adds another to the account."""
+    return sign(key, ["add", roster.account, roster.tips(), device, name[:MAX_NAME], now_ms, key.id])
+
+
+def add_paper(roster: Roster, paper: DeviceKey, name: str, key: DeviceKey, now_ms: int) -> bytes:
+    """Return the statement by which `key`'s device adds a key on paper to the account."""
+    consent = paper.sign(PAPER + roster.account)
+    fields = ["paper", roster.account, roster.tips(), paper.id, name[:MAX_NAME], consent, now_ms, key.id]
+    return sign(key, fields)
 
 
 def rename_device(roster: Roster, device: DeviceId, name: str, key: DeviceKey, now_ms: int) -> bytes:

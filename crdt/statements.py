@@ -1,15 +1,18 @@
 """What a device says of its account's devices: signed statements, each linked by hash to the newest its author knew.
 
-statement = CBOR [fields..., signature];   hash = BLAKE3 of the statement;   account id = hash of the genesis
-genesis   fields = ["genesis", device, name, time_ms]
-add       fields = ["add", account, links, device, name, time_ms, by]       a device joins
-paper     fields = ["paper", account, links, device, name, time_ms, by]     a key on paper, which may do the same
-rename    fields = ["rename", account, links, device, name, time_ms, by]
-revoke    fields = ["revoke", account, links, device, erase, time_ms, by]   for good; `erase`: its copies, too
-key       fields = ["key", account, links, [[device, box]...], time_ms, by] a new account secret, sealed to each
-links     = [hashes of the newest statements known]
-signature = Ed25519 by the genesis device, or `by`, over b"shoal roster" + CBOR of the fields
-box       = libsodium's sealed box to the X25519 form of the device's Ed25519 key
+    statement = CBOR [fields..., signature];   hash = BLAKE3 of the statement;   account id = hash of the genesis
+    genesis   fields = ["genesis", device, name, time_ms]
+    add       fields = ["add", account, links, device, name, time_ms, by]              a device joins
+    paper     fields = ["paper", account, links, device, name, consent, time_ms, by]   a key on paper joins
+    rename    fields = ["rename", account, links, device, name, time_ms, by]
+    revoke    fields = ["revoke", account, links, device, erase, time_ms, by]          for good; `erase`: its copies too
+    key       fields = ["key", account, links, [[device, box]...], time_ms, by]        a new account secret, for each
+    links     = [hashes of the newest statements known]
+    consent   = Ed25519 by the key on paper over b"shoal paper" + account
+    signature = Ed25519 by the genesis device, or `by`, over b"shoal roster" + CBOR of the fields
+    box       = libsodium's sealed box to the X25519 form of the device's Ed25519 key
+
+A key on paper consents, as whoever recovers an account by it has to know that this is the account it was made for.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from shoal.crdt.keys import DeviceKey, Unsealable, verify_signature
 from shoal.crdt.model import DeviceId
 
 CONTEXT = b"shoal roster"
+PAPER = b"shoal paper"
 MAX_STATEMENT = 64 * 1024
 MAX_NAME = 64
 MAX_LINKS = 256
@@ -84,7 +88,11 @@ def _read(encoded: bytes, fields: list[Any]) -> Statement:
         case _:
             raise codec.Malformed("no statement")
     match kind, rest:
-        case (("add" | "paper" | "rename"), [device, name]):
+        case "paper", [device, name, consent]:
+            if not verify_signature(_device(device), PAPER + account, codec.as_bytes(consent, 64)):
+                raise codec.Malformed("a key on paper that did not consent")
+            return Statement(encoded, digest, "paper", *common, _device(device), _name(name))
+        case (("add" | "rename"), [device, name]):
             return Statement(encoded, digest, kind, *common, _device(device), _name(name))
         case "revoke", [device, erase]:
             return Statement(encoded, digest, "revoke", *common, _device(device), erase=codec.as_bool(erase))

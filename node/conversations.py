@@ -58,6 +58,7 @@ class Conversations:
         """Talk to a connected device until the conversation ends."""
         name = self._node.account.devices().get(device, "a device")
         arrived, streams = trio.open_memory_channel[ByteStream](4)
+        introduced = False
         self._incoming[device] = arrived
         self._node.peering.announce_up()
         try:
@@ -70,15 +71,18 @@ class Conversations:
             with bulkhead(f"the session with {name}", lambda reason: self._session_failed(device, reason)):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hold, device)
-                    await self._converse(device, stream)
+                    introduced = await self._converse(device, stream)
                     nursery.cancel_scope.cancel()
             self._node.events.add("disconnected", f"lost the connection to {name}", device=peer_id_text(device))
         except (trio.TooSlowError, StreamClosed):
-            return
+            introduced = False
         finally:
             self._incoming.pop(device, None)
+        if not introduced and device in self._node.host.connected():
+            await self._node.membership.ask(device)  # why it does not converse
 
-    async def _converse(self, device: DeviceId, stream: ByteStream) -> None:
+    async def _converse(self, device: DeviceId, stream: ByteStream) -> bool:
+        """Talk until the stream ends; return whether the other said all that it had to say at the beginning."""
         conversation = Session(FrameStream(stream, MAX_FRAME), self._node, trio.current_time)
         self._node.sessions[device] = conversation
         try:
@@ -91,6 +95,7 @@ class Conversations:
             self._back_by[device] = trio.current_time() + BACK_AFTER_LOSS
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await stream.reset()
+        return conversation.introduced
 
     def _session_failed(self, device: DeviceId, reason: str) -> None:
         self._back_by[device] = trio.current_time() + BACK_AFTER_FAULT

@@ -28,6 +28,7 @@ from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account, Invitation
+from shoal.node.audit import Audit
 from shoal.node.backup import BACKUP, FOLDERS, back_up
 from shoal.node.bulkhead import bulkhead
 from shoal.node.conversations import Conversations
@@ -41,8 +42,12 @@ from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.holdings import Held
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.limits import Limits
+from shoal.node.membership import PROTOCOL as MEMBERSHIP
+from shoal.node.membership import Membership
 from shoal.node.pairing import Pairing
 from shoal.node.possession import Challenge, Verifier
+from shoal.node.recovery import PROTOCOL as RECOVER
+from shoal.node.recovery import Recovery
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 from shoal.node.session import PROTOCOL as SYNC
@@ -50,6 +55,7 @@ from shoal.node.session import Session
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
 from shoal.node.swarm import Swarm
+from shoal.node.users import Users
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import PROTOCOL as BULK
 from shoal.transfer.bulk import BadBulk
@@ -78,9 +84,12 @@ class Node:
     def __init__(self, store: Store, seed: bytes, name: str, home: Path) -> None:
         self.key = DeviceKey(seed)
         self.events = EventLog(now_ms)
+        self.audit = Audit(store, self.key, now_ms)
+        self.events.listener = self.audit.on_event
         self.fetcher = Fetcher()
         self.speeds = Speeds()
         self.limits = Limits(store)
+        self.users = Users(store, now_ms)
         self.started_ms = now_ms()
         self.ready = trio.Event()
         self._settles_at = 0.0
@@ -98,6 +107,8 @@ class Node:
         self._home = home
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self.pairing = Pairing(self)
+        self.membership = Membership(self)
+        self.recovery = Recovery(self)
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
         self._conversations: Conversations
@@ -115,12 +126,15 @@ class Node:
         host.handle(EXCHANGE, self._serve_exchange)
         host.handle(BULK, self._serve_bulk)
         host.handle(PAIR, self.pairing.offers.serve)
+        host.handle(MEMBERSHIP, self.membership.serve)
+        host.handle(RECOVER, self.recovery.serve)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
             await nursery.start(self.bulk.run)
             nursery.start_soon(self._watch_speeds)
             nursery.start_soon(self.limits.run)
+            self.start(self.membership.run)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():
@@ -175,9 +189,9 @@ class Node:
     def folder_remove(self, name: str) -> FolderRuntime:
         """Stop keeping a folder here; its files stay as they are. Raises UserError."""
         folder = self.folder_named(name)
-        self._stop_folder(folder)
+        self.stop_folder(folder)
         folder.erase()
-        self._save_joined()
+        self.save_joined()
         self.events.add("folder-removed", f"{name} is no longer kept here; its files stay")
         return folder
 
@@ -199,7 +213,7 @@ class Node:
     def reached(self, device: DeviceId, address: str) -> None:
         """A device of the account was reached at an address, by a person's word."""
         self._book.worked(device, address, now_ms())
-        self.peering.trust(self.account.devices())
+        self.peering.trust(self.account.peers())
 
     def known_addresses(self, device: DeviceId) -> list[str]:
         """Return where a device is tried."""
@@ -377,19 +391,19 @@ class Node:
         mine = [(folder.entry.name, folder.path, folder.engine.one_way.mode) for folder in self.folders.values()]
         self.account.join(invitation)
         for folder in list(self.folders.values()):
-            self._stop_folder(folder)
+            self.stop_folder(folder)
             folder.erase()
         for name, path, mode in mine:
             known = self.account.folder_named(name)
             folder = self._join_folder(known or self.account.add_folder(name), path, new=known is None)
             folder.engine.set_mode(mode)
-        self._save_joined()
+        self.save_joined()
 
     def _account_changed(self) -> None:
         self._back_up()
         self._account_news.set()
         self._account_news = trio.Event()
-        self.peering.trust(self.account.devices())
+        self.membership.account_changed()
         for conversation in self.sessions.values():
             conversation.say_hello()
 
@@ -401,13 +415,13 @@ class Node:
                 "folder-not-writable", f"cannot write in {path}: {error.strerror}", "check its owner and permissions"
             ) from error
         runtime = self._start_folder(entry, path, new=new)
-        self._save_joined()
+        self.save_joined()
         self.events.add("folder-joined", f"{entry.name} is kept at {path}")
         return runtime
 
     def _start_folder(self, entry: FolderEntry, path: str, *, new: bool = False) -> FolderRuntime:
         """`new`: nobody else can know of it yet."""
-        runtime = FolderRuntime(entry, path, self._store, self.key, self.account.is_member, self.fetcher, now_ms)
+        runtime = FolderRuntime(entry, path, self._store, self.key, self.account.is_known, self.fetcher, now_ms)
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = partial(self._progressed, entry.id)
@@ -434,7 +448,8 @@ class Node:
                 if entries > known:
                     known, patience.deadline = entries, trio.current_time() + HEARS
 
-    def _stop_folder(self, folder: FolderRuntime) -> None:
+    def stop_folder(self, folder: FolderRuntime) -> None:
+        """Work on a folder no more."""
         folder.scope.cancel()
         self.folders.pop(folder.entry.id, None)
         for conversation in self.sessions.values():
@@ -452,7 +467,8 @@ class Node:
         saved = self._store.get("meta", FOLDERS)
         return {k: os.fsdecode(v) for k, v in cbor2.loads(saved).items()} if saved is not None else {}
 
-    def _save_joined(self) -> None:
+    def save_joined(self) -> None:
+        """Write which folders are kept here, and where."""
         joined = {bytes(folder): os.fsencode(runtime.path) for folder, runtime in self.folders.items()}
         self._store.write([("meta", FOLDERS, cbor2.dumps(joined))], sync=True)
         self._back_up()

@@ -25,13 +25,14 @@ class Event:
 
 
 class EventLog:
-    """The last `size` events, and a way to wait for the next."""
+    """The last `size` events, and a way to wait for the next. `listener` is told of each."""
 
     def __init__(self, now_ms: Callable[[], int], size: int = 2000) -> None:
         self._now_ms = now_ms
         self._ring: deque[Event] = deque(maxlen=size)
         self._count = 0
         self._news = trio.Event()
+        self.listener: Callable[[Event], None] = lambda event: None
 
     @property
     def last(self) -> int:
@@ -41,9 +42,11 @@ class EventLog:
     def add(self, kind: str, text: str, **detail: str | int) -> None:
         """Record an event and wake every reader."""
         self._count += 1
-        self._ring.append(Event(self._count, self._now_ms(), kind, text, detail))
+        event = Event(self._count, self._now_ms(), kind, text, detail)
+        self._ring.append(event)
         self._news.set()
         self._news = trio.Event()
+        self.listener(event)
 
     def since(self, number: int) -> list[Event]:
         """Return the events after `number` that are still held, oldest first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from shoal.bootstrap.host import Unreachable
-from shoal.bootstrap.pairing import PROTOCOL, Offer, Offers, PairingFailed, join
+from shoal.bootstrap.pairing import PROTOCOL, NotInvited, Offer, Offers, PairingFailed, join
 from shoal.bootstrap.pairing_codes import Code, parse_code
 from shoal.bootstrap.peerid import device_from_text
 from shoal.crdt.model import DeviceId
@@ -48,12 +48,7 @@ class Pairing:
             hints = [(device_from_text(a.rpartition("/p2p/")[2]), a) for a in addresses]
         except ValueError as error:
             raise UserError("bad-pairing", str(error), "check what the other device shows", EXIT_USAGE, 400) from error
-        if len(self._node.account.devices()) > 1:
-            raise UserError(
-                "already-paired",
-                "this device belongs to an account with other devices",
-                "add the new device from here (shoal pair), or start over with a fresh --home",
-            )
+        self._node.account.check_alone()
         hints = hints or await self._heard(code)
         if not hints:
             raise UserError(
@@ -75,7 +70,7 @@ class Pairing:
             if device not in host.connected():
                 await host.connect(device, addresses)
             stream = await host.open(device, PROTOCOL)
-            name = account.devices()[self._node.key.id]
+            name = account.name
             return Invitation.decode(await join(stream, self._node.key.id, code, name))
         except (Unreachable, StreamClosed) as error:
             raise UserError(
@@ -100,12 +95,15 @@ class Pairing:
         return []
 
     def _invite(self, device: DeviceId, name: str) -> bytes:
-        return self._node.account.invitation_for(device, name).encode()
+        try:
+            return self._node.account.invitation_for(device, name).encode()
+        except UserError as error:
+            raise NotInvited(error.message) from error
 
     def _on_result(self, device: DeviceId, text: str, joined: bool) -> None:
         if joined:
             self._node.events.add("paired", f"paired with {text}")
-            self._node.peering.trust(self._node.account.devices())
+            self._node.peering.trust(self._node.account.peers())
         else:
             self._node.events.add("pairing-failed", text)
         if self._node.mdns is not None:

@@ -48,26 +48,27 @@ class Refusal:
 
 class Replica:
     """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew;
-    `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along."""
+    `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along; `keys`:
+    the folder's, replaced when it has a new epoch."""
 
     def __init__(
         self,
         store: Store,
         folder: FolderId,
-        secret: bytes,
+        keys: FolderKeys,
         key: DeviceKey,
-        is_member: Callable[[DeviceId], bool],
+        is_known: Callable[[DeviceId], bool],
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
     ) -> None:
         self.folder = folder
-        self.keys = FolderKeys.from_secret(secret)
+        self.keys = keys
         self.changed: Callable[[], None] = lambda: None
         self.grown: Callable[[], None] = lambda: None
         self.rolled_back: Callable[[], None] = lambda: None
         self.is_on_disk: Callable[[NodeId], bool] = lambda node: False
         self._key = key
-        self._is_member = is_member
+        self._is_known = is_known
         self._entropy = entropy
         self._now_ms = now_ms
         self.staging = Staging(store)
@@ -248,7 +249,7 @@ class Replica:
                     head = self.frontier.get(entry.log, LogHead())
                     if entry.seq < head.length:
                         continue
-                    log.check_place(entry, self.folder, head, self._is_member)
+                    log.check_place(entry, self.folder, head, self._is_known)
                     updates = log.open_body(entry, self.keys, self._earlier(entry.log))
                     facts = self._document.apply(updates, _client(entry.log))
                 except log.EntryRefused as error:

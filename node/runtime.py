@@ -26,17 +26,23 @@ class FolderRuntime:
         path: str,
         store: Store,
         key: DeviceKey,
-        is_member: Callable[[DeviceId], bool],
+        is_known: Callable[[DeviceId], bool],
         fetcher: Fetcher,
         now_ms: Callable[[], int],
     ) -> None:
         self.entry = entry
         self.path = path
         self._fetcher = fetcher
-        self.replica = Replica(store, entry.id, entry.secret, key, is_member, now_ms, RandomBytes())
+        self.replica = Replica(store, entry.id, entry.keys(), key, is_known, now_ms, RandomBytes())
         self.engine = FolderEngine(path, store, self.replica, self.fetch, now_ms)
         self.lister = Lister(self.engine.index, self.replica, self.engine.selection)
         self.scope = trio.CancelScope()
+
+    def take(self, entry: FolderEntry) -> None:
+        """Go by what the account says of the folder now."""
+        if entry.secrets != self.entry.secrets:
+            self.replica.keys = entry.keys()
+        self.entry = entry
 
     async def run(self, hear_first: Callable[[], Awaitable[None]]) -> None:
         """Keep the folder until its scope is cancelled. Where nothing is known of it yet, `hear_first` waits for what

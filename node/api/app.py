@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import conflicts, limits, metadata, one_way, selective, versions, views
+from shoal.node.api import conflicts, devices, limits, metadata, one_way, selective, users, versions, views
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
@@ -75,9 +75,11 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
         if origin is not None and origin not in {f"http://{host}" for host in hosts}:
             return problem(403, "wrong-origin", "other web pages may not use this API")
         if request.url.path not in ("/api/docs", "/api/openapi.json"):
-            given = request.headers.get("authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                return problem(401, "unauthorized", "a bearer token is needed", "it is in api.token in the node's home")
+            given = users.bearer(request)
+            known = hmac.compare_digest(given.encode(), token.encode()) or node.users.token(given) is not None
+            if not known and request.url.path != users.LOG_IN:
+                hint = "the node's home has one in api.token, or log in: POST /api/users/login"
+                return problem(401, "unauthorized", "a bearer token that is valid is needed", hint)
         return await answer(request)
 
     @app.exception_handler(UserError)
@@ -116,7 +118,7 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
 
     @app.get("/api/peers")
     async def get_peers() -> list[dict[str, Any]]:
-        return [views.device_view(node, device) for device in node.account.devices() if device != node.key.id]
+        return [views.device_view(node, device) for device in node.account.peers()]
 
     @app.post("/api/pair/offer")
     async def offer() -> dict[str, Any]:
@@ -180,6 +182,8 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
     selective.add_routes(app, node)
     one_way.add_routes(app, node)
     limits.add_routes(app, node)
+    devices.add_routes(app, node)
+    users.add_routes(app, node)
 
     @app.post("/api/shutdown")
     async def shutdown() -> JSONResponse:

@@ -22,15 +22,16 @@ def shown(text: str) -> str:
 def status(node: Node) -> dict[str, Any]:
     """Return the whole state: this device, its folders, the other devices."""
     folders = [folder_view(node, folder) for folder in node.folders.values()]
-    devices = [device_view(node, device) for device in node.account.devices() if device != node.key.id]
+    devices = [device_view(node, device) for device in node.account.peers()]
     # In sync: all that is connected is, and so are the folders here; and nobody is about to tell otherwise.
     connected = [device for device in devices if device["connected"]]
     in_sync = all(folder["in_sync"] for folder in folders)
-    in_sync = in_sync and not any(node.expects(device) for device in node.account.devices() if device != node.key.id)
+    in_sync = in_sync and not any(node.expects(device) for device in node.account.peers())
     return {
         "device": {
             "id": peer_id_text(node.key.id),
-            "name": node.account.devices()[node.key.id],
+            "name": node.account.name,
+            "revoked": node.account.is_revoked,
             "addresses": node.host.addresses(),
             "account": node.account.id.hex(),
             "uptime_s": (now_ms() - node.started_ms) // 1000,

@@ -49,6 +49,10 @@ class ApiClient:
         """Have the API keep something."""
         return self._call("PUT", path, body, 60)
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Have the API change something."""
+        return self._call("PATCH", path, body, 60)
+
     def delete(self, path: str) -> Any:
         """Have the API remove something."""
         return self._call("DELETE", path, None, 60)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import conflicts, history, limits, metadata, one_way, selective
+from shoal.node.cli import conflicts, devices, history, limits, metadata, one_way, selective, users
 from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
@@ -354,6 +354,8 @@ metadata.add_commands(folder_app)
 add_scrub(app, api)
 conflicts.add_commands(app)
 limits.add_commands(app)
+devices.add_commands(app)
+users.add_commands(app)
 
 
 def main() -> None:

@@ -66,6 +66,8 @@ def show_status(status: dict[str, Any]) -> None:
     console = Console()
     device = status["device"]
     console.print(f"[bold]{_markup(device['name'])}[/bold], {count(len(status['folders']), 'folder')}")
+    if device["revoked"]:
+        console.print("[red]![/red] This device was removed from its account: nothing is synced any more.")
     table = Table(box=None, pad_edge=False)
     for column in ("folder", "path", "state", "items"):
         table.add_column(column, style="bold" if column == "folder" else None, overflow="fold")

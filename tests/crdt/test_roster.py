@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shoal.crdt import codec
 from shoal.crdt.keys import DeviceKey, Unsealable
 from shoal.crdt.model import DeviceId
-from shoal.crdt.roster import NoGenesis, Roster, add_device, genesis, new_key, rename_device, revoke_device
+from shoal.crdt.roster import NoGenesis, Roster, add_device, add_paper, genesis, new_key, rename_device, revoke_device
 from shoal.crdt.statements import open_box, read, sign
 
 KEYS = [DeviceKey(bytes([n]) * 32) for n in range(8)]
@@ -275,3 +276,42 @@ def test_whatever_revoked_devices_forge_they_stay_out_and_all_others_agree(seed:
     assert not any(record.name in ("forged", "again") for record in roster.devices.values())
     key = roster.current_key()
     assert key is None or (key.encoded in seen or key.by != thief.id)
+
+
+def test_a_key_on_paper_is_a_member_that_may_add_devices_and_be_revoked() -> None:
+    said = three()
+    said.append(add_paper(told(*said), KEYS[6], "paper", KEYS[0], 5))
+    assert told(*said).devices[KEYS[6].id].is_paper
+    said.append(add_device(told(*said), KEYS[3].id, "d", KEYS[6], 6))
+    assert KEYS[3].id in told(*said).devices
+    said.append(revoke_device(told(*said), KEYS[6].id, KEYS[3], 7))
+    assert KEYS[6].id not in told(*said).devices
+
+
+def test_nobody_claims_a_key_on_paper_for_an_account_that_its_owner_did_not_make_it_for() -> None:
+    first = genesis(KEYS[0], "a", 0)
+    others = add_paper(told(genesis(KEYS[1], "b", 0)), KEYS[6], "paper", KEYS[1], 5)
+    consent = codec.as_list(codec.decode(others, 4096))[5]
+    forged = sign(KEYS[0], ["paper", told(first).account, told(first).tips(), KEYS[6].id, "x", consent, 5, KEYS[0].id])
+    assert KEYS[6].id not in told(first, forged).devices
+
+
+def test_a_secret_is_exposed_as_soon_as_anybody_leaves_who_was_there_with_it_or_after() -> None:
+    said = three()
+    said.append(revoke_device(told(*said), KEYS[1].id, KEYS[0], 5))
+    said.append(new_key(told(*said), b"s" * 32, KEYS[0], 5))
+    (key,) = told(*said).key_statements()
+    assert not told(*said).is_exposed(key)
+    said.append(add_device(told(*said), KEYS[3].id, "d", KEYS[0], 6))
+    said.append(revoke_device(told(*said), KEYS[3].id, KEYS[0], 7))
+    assert told(*said).is_exposed(key)
+
+
+def test_a_revocation_is_proven_by_what_it_rests_on_alone() -> None:
+    said = three()
+    said.append(revoke_device(told(*said), KEYS[1].id, KEYS[0], 5))
+    whole = told(*said, add_device(told(*said), KEYS[3].id, "later", KEYS[0], 6))
+    proof = Roster.from_statements(whole.revocation_of(KEYS[1].id))
+    assert KEYS[1].id in proof.former
+    assert not proof.is_known(KEYS[3].id)
+    assert whole.revocation_of(KEYS[2].id) == []

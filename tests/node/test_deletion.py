@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.crdt.frontier import missing
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import ROOT, DirContent, FileContent, FolderId, NodeId
 from shoal.node.changes import Create, Delete, Edit, Move
 from shoal.node.folder.deletion import overruled
@@ -21,7 +21,15 @@ BYTES = FileContent(1, 0o644, 0, bytes(32) + bytes([0, 0, 0, 1]))
 def replica(number: int, seed: int = 0) -> Replica:
     key = DeviceKey(bytes([number]) * 32)
     entropy = random.Random(seed * 10 + number).randbytes
-    return Replica(MemoryStore(), FolderId(b"f" * 16), b"s" * 32, key, lambda device: True, lambda: 0, entropy)
+    return Replica(
+        MemoryStore(),
+        FolderId(b"f" * 16),
+        FolderKeys.from_secret(b"s" * 32),
+        key,
+        lambda device: True,
+        lambda: 0,
+        entropy,
+    )
 
 
 def meet(one: Replica, other: Replica) -> None:

@@ -11,7 +11,7 @@ from pycrdt import Doc, Map
 from shoal.crdt import authoring, facts, plain_update
 from shoal.crdt.document import shard_of
 from shoal.crdt.frontier import missing
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import ROOT, FolderId, LinkContent
 from shoal.crdt.plain_update import Section
 from shoal.node.changes import Create, Edit, Move
@@ -24,7 +24,9 @@ FOLDER = FolderId(b"f" * 16)
 def replica(number: int) -> Replica:
     key = DeviceKey(bytes([number]) * 32)
     entropy = random.Random(number).randbytes
-    return Replica(MemoryStore(), FOLDER, b"s" * 32, key, lambda device: True, lambda: 1000, entropy)
+    return Replica(
+        MemoryStore(), FOLDER, FolderKeys.from_secret(b"s" * 32), key, lambda device: True, lambda: 1000, entropy
+    )
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import trio.testing
 from tests.sim.device import InlineTurns, PowerCut, SimStore
 from tests.sim.filesystem import SimFileSystem
 
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import FileContent, FolderId, NodeId
 from shoal.node.changes import Create
 from shoal.node.folder.chunk_places import PACKED
@@ -48,7 +48,13 @@ class Shelf:
     def start(self) -> None:
         key = DeviceKey(bytes(32))
         self.replica = Replica(
-            self.store, FOLDER, b"s" * 32, key, lambda d: True, lambda: 0, random.Random(1).randbytes
+            self.store,
+            FOLDER,
+            FolderKeys.from_secret(b"s" * 32),
+            key,
+            lambda d: True,
+            lambda: 0,
+            random.Random(1).randbytes,
         )
         self.index = LocalIndex(self.replica.staging, FOLDER)
         ways = self.disk, InlineTurns(), ROOT, self.index, self.replica

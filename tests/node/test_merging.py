@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.crdt.frontier import missing
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import ROOT, Content, DeviceId, FactId, FileContent, FolderId, NodeId, NodeView, Version
 from shoal.crdt.rivals import Mergeable, Stands, judge, merged_meta
 from shoal.node.changes import Create, Edit, Resolve
@@ -66,7 +66,15 @@ class Device:
         key = DeviceKey(bytes([number]) * 32)
         entropy = random.Random(number).randbytes
         store = MemoryStore()
-        self.replica = Replica(store, FolderId(b"f" * 16), b"s" * 32, key, lambda device: True, lambda: 1000, entropy)
+        self.replica = Replica(
+            store,
+            FolderId(b"f" * 16),
+            FolderKeys.from_secret(b"s" * 32),
+            key,
+            lambda device: True,
+            lambda: 1000,
+            entropy,
+        )
         disk = cast(Any, Disk())
         self.merger = Merger(disk, disk, self.replica, disk, disk)
 

@@ -10,7 +10,7 @@ import pytest
 from shoal.crdt.antientropy import AntiEntropy, CheckOwnLog, OwnLogDiverged
 from shoal.crdt.antientropy_messages import Holds
 from shoal.crdt.frontier import missing
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import ROOT, DirContent, FolderId, LinkContent, NodeId
 from shoal.node.changes import Create, Delete, Edit, Move
 from shoal.node.replica import Replica
@@ -22,7 +22,7 @@ FOLDER = FolderId(b"f" * 16)
 def replica(number: int, store: MemoryStore) -> Replica:
     key = DeviceKey(bytes([number]) * 32)
     entropy = random.Random(f"{number} {id(store)}").randbytes
-    return Replica(store, FOLDER, b"s" * 32, key, lambda device: True, lambda: 1000, entropy)
+    return Replica(store, FOLDER, FolderKeys.from_secret(b"s" * 32), key, lambda device: True, lambda: 1000, entropy)
 
 
 def exchange(*replicas: Replica) -> None:

@@ -13,7 +13,7 @@ import trio
 from tests.sim.filesystem import SimFileSystem
 from trio_typing import TaskStatus
 
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.folder.coming import Coming
 from shoal.node.folder.disk import Disk
@@ -138,7 +138,13 @@ class Device:
         self.fetcher = Fetcher()
         self.swarm = Swarm(self.key.id, self.fetcher, self.sessions, self.need)
         self.replica = Replica(
-            self.store, FOLDER, b"s" * 32, self.key, lambda device: True, self._now_ms, self.chance.randbytes
+            self.store,
+            FOLDER,
+            FolderKeys.from_secret(b"s" * 32),
+            self.key,
+            lambda device: True,
+            self._now_ms,
+            self.chance.randbytes,
         )
         self.engine = FolderEngine(
             ROOT,

@@ -14,7 +14,7 @@ import trio
 import trio.lowlevel
 
 from shoal.crdt.frontier import missing
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.model import FolderId
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.engine import FolderEngine
@@ -58,7 +58,15 @@ class Device:
         self.id = key.id
         self._verifier = Verifier(self.id)
         entropy = random.Random(os.urandom(8)).randbytes
-        self.replica = Replica(self.store, FOLDER, b"s" * 32, key, lambda device: True, lambda: self.now_ms, entropy)
+        self.replica = Replica(
+            self.store,
+            FOLDER,
+            FolderKeys.from_secret(b"s" * 32),
+            key,
+            lambda device: True,
+            lambda: self.now_ms,
+            entropy,
+        )
         root.mkdir(exist_ok=True)
         make_marker(Disk(Linux()), str(root), FOLDER)
         self.engine = FolderEngine(str(root), self.store, self.replica, self._fetch, lambda: 0)

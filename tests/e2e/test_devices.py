@@ -1,0 +1,199 @@
+"""The devices of an account: named, revoked, told to erase; real daemons."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from nodes import SHOAL, Node, pair, running, wait_in_sync
+
+pytestmark = pytest.mark.e2e
+
+
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def names(node: Node) -> set[str]:
+    return {device["name"] for device in node.json("device", "list")}
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[tuple[Node, Node, Node]]:
+    """Three devices that keep a folder, each at home-F."""
+    nodes = Node(tmp_path / "one"), Node(tmp_path / "other"), Node(tmp_path / "phone")
+    with running(*nodes):
+        one, other, phone = nodes
+        pair(one, other)
+        pair(one, phone)
+        folder(one).mkdir()
+        (folder(one) / "old").write_text("old")
+        one.run("folder", "add", str(folder(one)), "--name", "F")
+        for node in (other, phone):
+            node.run("folder", "join", "F", str(folder(node)))
+        wait_in_sync(*nodes)
+        yield nodes
+
+
+def folder(node: Node) -> Path:
+    return node.home.with_name(node.home.name + "-F")
+
+
+def test_a_device_is_renamed_for_all(three: tuple[Node, Node, Node]) -> None:
+    one, other, phone = three
+    one.run("device", "rename", "phone", "My phone")
+    until(lambda: "My phone" in names(other))
+    assert phone.json("status")["device"]["name"] == "My phone"
+    one_line = one.run("device", "list").stdout.splitlines()
+    assert any(line.startswith("My phone: connected") for line in one_line)
+
+
+def test_a_device_that_is_revoked_while_it_is_away_gets_nothing_new_and_gives_nothing(
+    three: tuple[Node, Node, Node],
+) -> None:
+    one, other, phone = three
+    phone.down()
+    assert "cannot be undone" in one.error("device", "revoke", "phone", code=2)
+    one.run("device", "revoke", "phone", "--yes")
+    until(lambda: "phone" not in names(other))
+    (folder(one) / "secret").write_text("after it was stolen")
+    wait_in_sync(one, other)
+    assert (folder(other) / "secret").exists()
+    phone.up()
+    (folder(phone) / "from the thief").write_text("let me in")
+    until(lambda: bool(phone.json("status")["device"]["revoked"]))
+    (folder(other) / "note").write_text("and so on")
+    wait_in_sync(one, other)
+    assert (folder(one) / "note").exists()
+    assert {path.name for path in folder(phone).iterdir()} == {".shoal", "old", "from the thief"}
+    assert not (folder(one) / "from the thief").exists()
+    assert "removed from its account" in phone.run("status").stdout
+    assert "removed from its account" in phone.error("device", "rename", "one", "mine")
+    offer = one.json("pair")
+    assert "removed from its account" in phone.error("pair", offer["code"], "--address", offer["addresses"][0])
+
+
+def test_a_device_that_is_revoked_while_it_is_connected_hears_of_it_and_erases_its_copies(
+    three: tuple[Node, Node, Node],
+) -> None:
+    one, other, phone = three
+    (folder(phone) / "below").mkdir()
+    (folder(phone) / "below" / "own").write_text("own")
+    (folder(phone) / "link").symlink_to(folder(one))
+    wait_in_sync(*three)
+    one.run("device", "revoke", "phone", "--yes", "--erase")
+    until(lambda: not list(folder(phone).iterdir()))
+    assert phone.json("status")["folders"] == []
+    assert (folder(one) / "below" / "own").read_text() == "own"
+    wait_in_sync(one, other)
+    assert (folder(other) / "old").exists()
+    listed = one.run("device", "list", "--all").stdout
+    assert "phone: revoked" in listed
+
+
+def test_what_was_written_before_and_after_a_revocation_comes_to_whoever_was_away(
+    three: tuple[Node, Node, Node],
+) -> None:
+    one, other, _ = three
+    other.down()
+    (folder(one) / "before").write_text("before")
+    one.run("scan")
+    one.run("device", "revoke", "phone", "--yes")
+    (folder(one) / "after").write_text("after")
+    one.run("scan")
+    other.up()
+    wait_in_sync(one, other)
+    assert {path.name for path in folder(other).iterdir()} == {".shoal", "old", "before", "after"}
+
+
+def test_a_new_device_that_is_paired_after_a_revocation_gets_everything(
+    three: tuple[Node, Node, Node], tmp_path: Path
+) -> None:
+    one, _, _ = three
+    one.run("device", "revoke", "phone", "--yes")
+    (folder(one) / "after").write_text("after")
+    fresh = Node(tmp_path / "fresh")
+    with running(fresh):
+        pair(one, fresh)
+        fresh.run("folder", "join", "F", str(folder(fresh)))
+        wait_in_sync(one, fresh)
+        assert {path.name for path in folder(fresh).iterdir()} == {".shoal", "old", "after"}
+
+
+def test_what_cannot_be_done_to_a_device_is_said_in_one_line(three: tuple[Node, Node, Node]) -> None:
+    one = three[0]
+    assert "no device 'tablet'" in one.error("device", "revoke", "tablet", "--yes")
+    assert "does not revoke itself" in one.error("device", "revoke", "one", "--yes", code=2)
+    assert "cannot be a device's name" in one.error("device", "rename", "phone", " ", code=2)
+    one.run("device", "rename", "phone", "other")
+    assert "several devices are named 'other'" in one.error("device", "revoke", "other", "--yes")
+    end = next(d["id"] for d in one.json("device", "list") if d["name"] == "other")[-8:]
+    one.run("device", "rename", end, "third")
+
+
+def say(node: Node, words: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Give a node words that are not to stand in a command."""
+    return subprocess.run(
+        [*SHOAL, "--home", str(node.home), *arguments], input=words, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_an_account_comes_to_a_new_device_by_its_paper_key(three: tuple[Node, Node, Node], tmp_path: Path) -> None:
+    one = three[0]
+    words = one.json("account", "paper-key")["words"]
+    assert any(device["kind"] == "paper" for device in one.json("device", "list"))
+    address = one.json("status")["device"]["addresses"][0]
+    fresh = Node(tmp_path / "fresh")
+    with running(fresh):
+        recovered = say(fresh, words.upper(), "recover", "--address", address)
+        assert recovered.returncode == 0, recovered.stderr
+        fresh.run("folder", "join", "F", str(folder(fresh)))
+        wait_in_sync(one, fresh)
+        assert (folder(fresh) / "old").read_text() == "old"
+        until(lambda: "fresh" in names(three[1]))
+        fresh.run("device", "revoke", "phone", "--yes")
+        until(lambda: "phone" not in names(one))
+
+
+def test_words_that_are_no_paper_key_or_one_that_was_revoked_are_refused(
+    three: tuple[Node, Node, Node], tmp_path: Path
+) -> None:
+    one = three[0]
+    words = one.json("account", "paper-key")["words"].split()
+    name = next(device["name"] for device in one.json("device", "list") if device["kind"] == "paper")
+    one.run("device", "revoke", name, "--yes")
+    address = one.json("status")["device"]["addresses"][0]
+    fresh = Node(tmp_path / "fresh")
+    with running(fresh):
+        for said, reason in [
+            (words, "no account that was reached has that paper key, or it was revoked"),
+            (words[:-1], "24 words, not 23"),
+            (["shoal", *words[1:]], "'shoal' is none of the words"),
+            (words[::-1], "not a paper key"),
+        ]:
+            done = say(fresh, " ".join(said), "recover", "--address", address)
+            assert done.returncode != 0
+            assert done.stderr.startswith("error: "), done.stderr
+            assert len(done.stderr.splitlines()) == 1
+            assert reason in done.stderr
+        assert len(names(fresh)) == 1
+
+
+def test_what_matters_to_security_is_in_the_audit_log(three: tuple[Node, Node, Node]) -> None:
+    one, other, _ = three
+    one.run("device", "revoke", "phone", "--yes")
+    until(lambda: "phone" not in names(other))
+    kinds = [record["kind"] for record in one.json("audit")]
+    assert {"pairing-offered", "paired", "device-added", "device-revoked", "keys-rotated"} <= set(kinds)
+    assert "device-revoked" in [record["kind"] for record in other.json("audit")]
+    assert "whole" in one.run("audit", "--verify").stdout
+    one.down()
+    one.up()
+    assert len(one.json("audit")) > len(kinds)
+    assert "phone is of the account no more" in one.run("audit").stdout

@@ -165,7 +165,7 @@ async def _follow(conflict: Conflict) -> None:
     """Wait until the settled conflict is so on this disk, or for a while."""
     replica = conflict.folder.replica
     with trio.move_on_after(FOLLOWS):
-        while conflict.node in replica.dirty.first(1000):  # noqa: ASYNC110 - the engine does not say when
+        while replica.dirty.is_marked(conflict.node):  # noqa: ASYNC110 - the engine does not say when
             await trio.sleep(0.02)
 
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from shoal.crdt.model import FolderId, NodeId
 from shoal.node.store import Staging
 
 FEW = 1000
+KEPT = 50_000
 
 
 class DirtyNodes:
     """Marks on a folder's `Staging`. `count` and `bytes` hold for what is staged, too.
 
-    A few are also kept in memory: where very many were, RocksDB would go over the place of each to find the next one.
+    Up to `KEPT` are also in memory, in the order in which they were marked: what was told together most often lies in one
+    folder, and is seen to together. Where very many were, RocksDB would go over the place of each to find the next one.
     """
 
     def __init__(self, staging: Staging, folder: FolderId) -> None:
@@ -25,7 +28,8 @@ class DirtyNodes:
         self._prefix = folder + b"d"
         self.count = 0
         self.bytes = 0
-        self._few: set[NodeId] | None = set()  # all of them, None while they are many
+        self._order: dict[NodeId, None] = {}
+        self._are_all = True  # those in memory
         self._since: set[NodeId] | None = None
         self._urgent: dict[NodeId, None] = {}
         self.load()
@@ -33,7 +37,8 @@ class DirtyNodes:
     def load(self) -> None:
         """Count anew: after staged changes were discarded."""
         self.count = self.bytes = 0
-        self._few = set()
+        self._order = {}
+        self._are_all = True
         for key, size in self._staging.scan("index", self._prefix):
             self.count += 1
             self.bytes += int.from_bytes(size)
@@ -78,18 +83,27 @@ class DirtyNodes:
         return self._staging.get("index", self._prefix + node) is not None
 
     def first(self, limit: int, skip: Collection[NodeId] = ()) -> list[NodeId]:
-        """Return up to `limit` marked nodes that are not among `skip`."""
-        if self._few is not None:
-            return sorted(node for node in self._few if node not in skip)[:limit]
-        found: list[NodeId] = []
+        """Return up to `limit` marked nodes that are not among `skip`; none only where there is none."""
+        found = list(islice((node for node in self._order if node not in skip), limit))
+        if found or self._are_all:
+            return found
+        self._order = {}
+        self._are_all = True
         for key, _ in self._staging.scan("index", self._prefix):
-            node = NodeId(key[17:])
-            if node in skip:
-                continue
-            found.append(node)
-            if len(found) == limit:
+            self._remember(NodeId(key[len(self._prefix) :]))
+            if not self._are_all:
                 break
-        return found
+        found = list(islice((node for node in self._order if node not in skip), limit))
+        return found or self._scan(limit, skip)
+
+    def all(self) -> list[NodeId]:
+        """Return every marked node."""
+        return self._scan(self.count, ())
+
+    def _scan(self, limit: int, skip: Collection[NodeId]) -> list[NodeId]:
+        """Return marked nodes of the store; for where all that are in memory are to be skipped."""
+        nodes = (NodeId(key[len(self._prefix) :]) for key, _ in self._staging.scan("index", self._prefix))
+        return list(islice((node for node in nodes if node not in skip), limit))
 
     def _forget(self, node: NodeId) -> bool:
         self._urgent.pop(node, None)
@@ -98,14 +112,13 @@ class DirtyNodes:
             return False
         self.count -= 1
         self.bytes -= int.from_bytes(old)
-        if self._few is not None:
-            self._few.discard(node)
-        elif self.count == 0:
-            self._few = set()
+        self._order.pop(node, None)
+        if self.count == 0:
+            self._are_all = True
         return True
 
     def _remember(self, node: NodeId) -> None:
-        if self._few is not None:
-            self._few.add(node)
-            if len(self._few) > FEW:
-                self._few = None
+        if len(self._order) < KEPT:
+            self._order[node] = None
+        else:
+            self._are_all = False

@@ -395,7 +395,7 @@ class Keeper:
         """Return the chunks kept here of contents that are to come to this disk yet: what is kept may be all there is
         of a version that was restored, or of a conflict copy."""
         found: set[bytes] = set()
-        for count, node in enumerate(self._replica.dirty.first(self._replica.dirty.count), 1):
+        for count, node in enumerate(self._replica.dirty.all(), 1):
             for head in self._replica.heads(node):
                 if isinstance(head.content, FileContent):
                     found.update(chunk for chunk, _ in head.content.refs() if next(self._places.kept(chunk), None))

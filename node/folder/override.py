@@ -39,7 +39,7 @@ async def override(replica: Replica, document: Wanted, index: LocalIndex) -> int
     """Say of each node that the document has otherwise that this disk's state is the newest; return how many."""
     done: set[NodeId] = set()
     for _ in range(ROUNDS):
-        nodes = differing(replica.dirty.first(replica.dirty.count or 1), document, index, ())
+        nodes = differing(replica.dirty.all(), document, index, ())
         if not nodes:
             break
         done |= nodes

@@ -13,14 +13,14 @@ from shoal.crdt.model import FolderId, NodeId
 from shoal.node.store import Staging
 
 FEW = 1000
-KEPT = 50_000
+KEPT = 200_000
 
 
 class DirtyNodes:
     """Marks on a folder's `Staging`. `count` and `bytes` hold for what is staged, too.
 
-    Up to `KEPT` are also in memory, in the order in which they were marked: what was told together most often lies in one
-    folder, and is seen to together. Where very many were, RocksDB would go over the place of each to find the next one.
+    Up to `KEPT` are also in memory, in the order in which they were marked: what was told together most often lies in
+    one folder, and is seen to together. Where very many were, RocksDB would go over the place of each to find the next.
     """
 
     def __init__(self, staging: Staging, folder: FolderId) -> None:

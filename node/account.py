@@ -21,6 +21,7 @@ from shoal.crdt.roster import DeviceRecord, Roster
 from shoal.crdt.statements import MAX_NAME, SECRET, open_box
 from shoal.node.errors import EXIT_USAGE, UserError
 from shoal.node.store import Store, StoreFull
+from shoal.node.vault import OPEN, Vault, is_sealed
 
 ACCOUNT = b"account"
 
@@ -66,9 +67,16 @@ class Account:
     _secrets: dict[bytes, bytes]
 
     def __init__(
-        self, store: Store, key: DeviceKey, name: str, now_ms: Callable[[], int], entropy: Callable[[int], bytes]
+        self,
+        store: Store,
+        key: DeviceKey,
+        name: str,
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        vault: Vault = OPEN,
     ) -> None:
         self._store = store
+        self._vault = vault
         self._key = key
         self._now_ms = now_ms
         self._entropy = entropy
@@ -77,7 +85,9 @@ class Account:
         if saved is None:
             self._begin(name)
         else:
-            self._take(Invitation.decode(saved))
+            self._take(self._opened(saved))
+            if vault.is_sealing and not is_sealed(saved):  # a crash came between
+                self._write(self.invitation())
 
     @property
     def id(self) -> bytes:
@@ -281,6 +291,15 @@ class Account:
             self._saved()
         return news
 
+    def write_with(self, vault: Vault) -> None:
+        """Have another vault seal what is written, and write it. Raises StoreFull; the one before counts then."""
+        before, self._vault = self._vault, vault
+        try:
+            self._write(self.invitation())
+        except StoreFull:
+            self._vault = before
+            raise
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _check_member(self) -> None:
@@ -331,12 +350,15 @@ class Account:
         except StoreFull:
             saved = self._store.get("meta", ACCOUNT)
             if saved is not None:
-                self._take(Invitation.decode(saved))
+                self._take(self._opened(saved))
             raise
         self.changed()
 
     def _write(self, account: Invitation) -> None:
-        self._store.write([("meta", ACCOUNT, account.encode())], sync=True)
+        self._store.write([("meta", ACCOUNT, self._vault.seal(account.encode(), ACCOUNT))], sync=True)
+
+    def _opened(self, saved: bytes) -> Invitation:
+        return Invitation.decode(self._vault.open(saved, ACCOUNT))
 
 
 def check_device_name(name: str) -> str:

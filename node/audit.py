@@ -45,9 +45,11 @@ KINDS = frozenset(
         "registered",
         "restored",
         "revoked",
+        "sealed",
         "started",
         "stranger-refused",
         "token-revoked",
+        "unsealed",
     }
 )
 

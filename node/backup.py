@@ -12,8 +12,8 @@ import cbor2
 
 from shoal.node.account import ACCOUNT
 from shoal.node.folder.selection import stored
-from shoal.node.home import write_private
 from shoal.node.limits import LIMITS
+from shoal.node.private import write_private
 from shoal.node.store import Store
 
 BACKUP = "account.backup"  # its name in the home

@@ -40,12 +40,14 @@ from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.holdings import Held
+from shoal.node.home import Home
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.limits import Limits
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
 from shoal.node.membership import Membership
 from shoal.node.pairing import Pairing
 from shoal.node.possession import Challenge, Verifier
+from shoal.node.protection import Protection
 from shoal.node.recovery import PROTOCOL as RECOVER
 from shoal.node.recovery import Recovery
 from shoal.node.replica import Replica
@@ -56,6 +58,7 @@ from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
 from shoal.node.swarm import Swarm
 from shoal.node.users import Users
+from shoal.node.vault import OPEN, Vault
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import PROTOCOL as BULK
 from shoal.transfer.bulk import BadBulk
@@ -81,7 +84,7 @@ def now_ms() -> int:
 class Node:
     """A running node. `run` brings it up on a host; the methods below are what the API calls."""
 
-    def __init__(self, store: Store, seed: bytes, name: str, home: Path) -> None:
+    def __init__(self, store: Store, seed: bytes, name: str, home: Path, vault: Vault = OPEN) -> None:
         self.key = DeviceKey(seed)
         self.events = EventLog(now_ms)
         self.audit = Audit(store, self.key, now_ms)
@@ -98,7 +101,7 @@ class Node:
         self.sessions: dict[DeviceId, Session] = {}  # with each device that is connected
         self._verifier = Verifier(self.key.id)
         self._swarm = Swarm(self.key.id, self.fetcher, self.sessions, self.need)
-        self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom)
+        self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom, vault)
         self.host: Host
         self.bulk: BulkPort
         self.peering: Peering
@@ -109,6 +112,7 @@ class Node:
         self.pairing = Pairing(self)
         self.membership = Membership(self)
         self.recovery = Recovery(self)
+        self.protection = Protection(self)
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
         self._conversations: Conversations
@@ -161,6 +165,15 @@ class Node:
 
         self._nursery.start_soon(contained)
 
+    @property
+    def home(self) -> Home:
+        """Where its key and its store are."""
+        return Home(self._home)
+
+    def forget_replaced_secrets(self) -> None:
+        """Have what the account's record was before be nowhere in the store's files."""
+        self._store.forget_replaced("meta")
+
     # -- folders -----------------------------------------------------------------------------------------------------
 
     def folder_add(self, path: str, name: str | None, *, create: bool = False) -> FolderRuntime:
@@ -204,7 +217,7 @@ class Node:
 
     def chosen(self) -> None:
         """What is wanted of a folder here changed."""
-        self._back_up()
+        self.back_up()
 
     def has_folders(self) -> bool:
         """Return whether any folder is kept here."""
@@ -400,7 +413,7 @@ class Node:
         self.save_joined()
 
     def _account_changed(self) -> None:
-        self._back_up()
+        self.back_up()
         self._account_news.set()
         self._account_news = trio.Event()
         self.membership.account_changed()
@@ -471,9 +484,10 @@ class Node:
         """Write which folders are kept here, and where."""
         joined = {bytes(folder): os.fsencode(runtime.path) for folder, runtime in self.folders.items()}
         self._store.write([("meta", FOLDERS, cbor2.dumps(joined))], sync=True)
-        self._back_up()
+        self.back_up()
 
-    def _back_up(self) -> None:
+    def back_up(self) -> None:
+        """Have the copy of the account beside the store be as it is in it."""
         try:
             back_up(self._store, self._home / BACKUP)
         except OSError as error:

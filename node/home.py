@@ -7,10 +7,15 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.private import write_private
 
+if TYPE_CHECKING:
+    from shoal.node.vault import Vault
+
+SEED = 32  # bytes
 DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/22400"
 DEFAULT_API = "127.0.0.1:8484"
 
@@ -24,6 +29,11 @@ class Home:
     @property
     def key(self) -> Path:
         return self.path / "device.key"
+
+    @property
+    def vault(self) -> Path:
+        """Opens the sealed secrets; not there where they are not sealed."""
+        return self.path / "vault"
 
     @property
     def store(self) -> Path:
@@ -63,18 +73,26 @@ class Home:
                 "choose another with --home",
             ) from error
 
-    def device_seed(self) -> bytes:
-        """Return the device key's 32 secret bytes, drawn at the first call. Raises UserError when they are damaged."""
+    def device_seed(self, vault: Vault) -> bytes:
+        """Return the device key's 32 secret bytes, drawn at the first call, and sealed if the vault seals. Raises
+        UserError when they are damaged."""
         if not self.key.exists():
-            write_private(self.key, secrets.token_bytes(32))
-        seed = self.key.read_bytes()
-        if len(seed) != 32:
+            self.write_seed(secrets.token_bytes(SEED), vault)
+        data = self.key.read_bytes()
+        seed = vault.open(data, b"device key")
+        if len(seed) == SEED and vault.is_sealing and seed == data:  # a crash came between
+            self.write_seed(seed, vault)
+        if len(seed) != SEED:
             raise UserError(
                 "key-damaged",
                 f"the device key {self.key} is damaged: it has {len(seed)} bytes instead of 32",
                 "restore it from a backup, or move it away to become a new device",
             )
         return seed
+
+    def write_seed(self, seed: bytes, vault: Vault) -> None:
+        """Write the device key. Raises OSError."""
+        write_private(self.key, vault.seal(seed, b"device key"))
 
     def hold_lock(self) -> int:
         """Make sure that one daemon alone uses this home, until the process ends. Raises UserError."""
@@ -99,17 +117,6 @@ def find_home(option: str | None) -> Home:
     import platformdirs
 
     return Home(Path(platformdirs.user_config_dir("shoal")))
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def split_bind(text: str) -> tuple[str, int]:

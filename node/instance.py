@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shoal.node.home import write_private
+from shoal.node.private import write_private
 from shoal.node.store import Store
 
 INSTANCE = b"instance"

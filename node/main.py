@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from shoal.node.errors import EXIT_STORE, UserError
-from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, parse_bulk, split_bind, write_private
+from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, parse_bulk, split_bind
 from shoal.node.priority import step_back
+from shoal.node.private import write_private
 from shoal.node.store import StoreDamaged, StoreFull
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="")
     parser.add_argument("--default-folder", action="store_true")
     parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--password-stdin", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     home = find_home(options.home)
     if not options.eager:
         step_back()
+    password = sys.stdin.readline().rstrip("\n") if options.password_stdin else None
     try:
-        trio.run(_run, home, options)
+        trio.run(_run, home, options, password)
     except KeyboardInterrupt:
         return 0
     except Exception as raised:
@@ -94,13 +97,14 @@ def _told(home: Home, error: BaseException) -> UserError | None:
     return None
 
 
-async def _run(home: Home, options: argparse.Namespace) -> None:
+async def _run(home: Home, options: argparse.Namespace, password: str | None) -> None:
     from shoal.bootstrap.host import ListenError, run_host
     from shoal.node.api.server import serve_api
     from shoal.node.backup import BACKUP, restore
     from shoal.node.daemon import Node, default_folder
     from shoal.node.scrub import Scrub
     from shoal.node.store.rocks import open_store
+    from shoal.node.vault import open_vault
 
     # What was imported stays, and records of files hold no cycles: looking for garbage took a fifth of a first scan.
     gc.freeze()
@@ -109,6 +113,8 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     lock = home.hold_lock()
     bind = split_bind(options.api)
     _check_bind(*bind)
+    vault = open_vault(home, password)
+    seed = home.device_seed(vault)
     store = open_store(home.store)
     scrub = Scrub(store)
     scrub.begin(CHECK_SECONDS)
@@ -117,11 +123,11 @@ async def _run(home: Home, options: argparse.Namespace) -> None:
     write_private(home.token, token.encode())
     try:
         restored = restore(store, home.path / BACKUP)
-        node = Node(store, home.device_seed(), options.name, home.path)
+        node = Node(store, seed, options.name, home.path, vault)
         if restored:
             node.events.add("restored", "the store was lost: account and folders are back from their copy")
         listen = options.listen or [DEFAULT_LISTEN]
-        async with run_host(home.device_seed(), listen) as host, trio.open_nursery() as nursery:
+        async with run_host(seed, listen) as host, trio.open_nursery() as nursery:
             bulk = _bulk_port(listen, options)
             nursery.start_soon(_stop_on_signals, node.stopping)
             nursery.start_soon(serve_api, node, bind, token, home)

@@ -11,7 +11,8 @@ from hypercorn.trio import serve
 
 from shoal.node.api.app import make_app
 from shoal.node.daemon import Node
-from shoal.node.home import Home, write_private
+from shoal.node.home import Home
+from shoal.node.private import write_private
 
 
 async def serve_api(node: Node, bind: tuple[str, int], token: str, home: Home) -> None:

@@ -12,6 +12,7 @@ import typer
 from shoal.node.cli.client import with_query
 from shoal.node.cli.context import Json, api, emit
 from shoal.node.cli.show import printable
+from shoal.node.cli.users import ask_password
 from shoal.node.errors import EXIT_USAGE, UserError
 
 
@@ -64,6 +65,23 @@ def add_commands(app: typer.Typer) -> None:
         ]
         lines = ["Write these words down; they are shown once, and whoever has them has your account:", "", *rows, ""]
         emit(json_, made, "\n".join([*lines, "On a new device: shoal recover. Lost: shoal device revoke"]))
+
+    @account.command("protect")
+    def protect(
+        keyring: Annotated[bool, typer.Option("--keyring", help="By this system's keyring, not a password.")] = False,
+        off: Annotated[bool, typer.Option("--off", help="Seal them no more.")] = False,
+        json_: Json = False,
+    ) -> None:
+        """Seal this node's secrets on its disk by a password, which its start needs from then on (shoal unlock)."""
+        if off:
+            done = api().put("/api/account/protection", {"way": "none"})
+            emit(json_, done, "This node's secrets are sealed no more.")
+            return
+        way = "keyring" if keyring else "password"
+        password = None if keyring else ask_password("Password", twice=True)
+        done = api().put("/api/account/protection", {"way": way, "password": password})
+        hint = "It starts by itself." if keyring else "After a stop it is started with: shoal unlock"
+        emit(json_, done, f"This node's secrets are sealed, by {way}. {hint}")
 
     @app.command("recover")
     def recover(

@@ -21,6 +21,7 @@ from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
 from shoal.node.cli.show import printable, show_event, show_folders, show_peers, show_status, size
+from shoal.node.cli.users import ask_password
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
 from shoal.node.home import DEFAULT_API, Home, find_home
 
@@ -77,6 +78,22 @@ def up(
     json_: Json = False,
 ) -> None:
     """Start the node."""
+    start(listen, bulk, api_address, no_mdns, name, foreground, default_folder, eager, json_)
+
+
+def start(
+    listen: list[str] | None,
+    bulk: str,
+    api_address: str,
+    no_mdns: bool,
+    name: str,
+    foreground: bool,
+    default_folder: bool,
+    eager: bool,
+    json_: bool,
+    password: str | None = None,
+) -> None:
+    """Start the node, whose secrets are sealed by a password if one is given."""
     home = Context.home
     home.ensure()
     arguments = ["--home", str(home.path), "--api", api_address, "--name", name]
@@ -84,7 +101,14 @@ def up(
         arguments += ["--listen", address]
     arguments += ["--bulk", bulk] * bool(bulk)
     arguments += ["--no-mdns"] * no_mdns + ["--default-folder"] * default_folder + ["--eager"] * eager
+    if password is None and _way(home) == "password":
+        if not sys.stdin.isatty():
+            raise UserError("locked", "this node's keys are sealed with a password", "start it with: shoal unlock")
+        password = ask_password("Password")
+    arguments += ["--password-stdin"] * (password is not None)
     if foreground:
+        if password is not None:
+            _give_on_stdin(password)
         os.execv(sys.executable, [sys.executable, "-m", "shoal.node.main", *arguments])
     if api().is_running():
         emit(json_, {"running": True, "started": False}, "The node is running already.")
@@ -93,12 +117,15 @@ def up(
         start = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "shoal.node.main", *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
             cwd="/",
         )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write((password or "").encode() + b"\n")
     deadline = time.monotonic() + 60
     while not api().is_running():
         code = process.poll()
@@ -118,6 +145,47 @@ def up(
     print(f"Pair another device:  {me} pair             shows a code; on the other device: shoal pair CODE")
     print(f"Add a folder:         {me} folder add PATH")
     print(f"See how it stands:    {me} status")
+
+
+def _way(home: Home) -> str | None:
+    """Return how a home's secrets are sealed, None where they are not."""
+    if not home.vault.exists():
+        return None
+    from shoal.node.vault import way_of  # here, as it costs what most commands need not pay
+
+    return way_of(home)
+
+
+def _give_on_stdin(text: str) -> None:
+    """Have what this process becomes read a line."""
+    reading, writing = os.pipe()
+    os.write(writing, text.encode() + b"\n")
+    os.close(writing)
+    os.dup2(reading, 0)
+
+
+@app.command()
+def unlock(
+    listen: Annotated[list[str] | None, typer.Option(help="As for up.")] = None,
+    api_address: Annotated[str, typer.Option("--api", help="As for up.")] = DEFAULT_API,
+    no_mdns: Annotated[bool, typer.Option("--no-mdns", help="As for up.")] = False,
+    json_: Json = False,
+) -> None:
+    """Start a node whose secrets are sealed by a password, which is asked for, or read from standard input."""
+    if _way(Context.home) != "password":
+        raise UserError("not-sealed", "this node's secrets are not sealed by a password", "start it: shoal up")
+    if api().is_running():
+        emit(json_, {"running": True, "started": False}, "The node is running already.")
+        return
+    start(listen, "", api_address, no_mdns, "", False, False, False, json_, ask_password("Password"))
+
+
+@app.command()
+def lock(json_: Json = False) -> None:
+    """Stop a node whose secrets are sealed: nobody can use them until shoal unlock."""
+    if _way(Context.home) is None:
+        raise UserError("not-sealed", "this node's secrets are not sealed", "seal them: shoal account protect")
+    down(json_)
 
 
 def _as_called() -> str:

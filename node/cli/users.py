@@ -16,7 +16,7 @@ from shoal.node.cli.show import printable
 from shoal.node.errors import EXIT_USAGE, UserError
 
 
-def _ask(what: str, *, twice: bool = False) -> str:
+def ask_password(what: str, *, twice: bool = False) -> str:
     """Ask for a password where somebody sits there; else read a line."""
     if sys.stdin.isatty():
         return str(typer.prompt(what, hide_input=True, confirmation_prompt=twice))
@@ -39,7 +39,7 @@ def add_commands(app: typer.Typer) -> None:
         json_: Json = False,
     ) -> None:
         """Give this node a person, with a password for the page, programs and other machines."""
-        body = {"username": username, "password": _ask("Password", twice=True), "email": email, "name": name}
+        body = {"username": username, "password": ask_password("Password", twice=True), "email": email, "name": name}
         made = api().post("/api/users/register", body)
         emit(json_, made, printable(f"This node is {made['username']}'s."))
 
@@ -50,7 +50,9 @@ def add_commands(app: typer.Typer) -> None:
         json_: Json = False,
     ) -> None:
         """Get a token for the API, valid for 30 days. Commands on this machine need none."""
-        made = api().post("/api/users/login", {"username": username, "password": _ask("Password"), "label": label})
+        made = api().post(
+            "/api/users/login", {"username": username, "password": ask_password("Password"), "label": label}
+        )
         emit(json_, made, made["token"])
 
     @app.command("logout")
@@ -69,8 +71,8 @@ def add_commands(app: typer.Typer) -> None:
     ) -> None:
         """Show who this node is for, or change that."""
         if password:
-            current = _ask("Current password")
-            api().put("/api/users/password", {"current": current, "password": _ask("New password", twice=True)})
+            current = ask_password("Current password")
+            api().put("/api/users/password", {"current": current, "password": ask_password("New password", twice=True)})
         changes = {key: value for key, value in (("name", name), ("email", email)) if value is not None}
         if avatar is not None:
             changes["avatar"] = _picture(avatar)

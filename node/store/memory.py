@@ -45,6 +45,9 @@ class MemoryStore:
         while self._unsynced:
             self._set(*self._unsynced.pop())
 
+    def forget_replaced(self, column: Column) -> None:
+        pass
+
     def close(self) -> None:
         self._unsynced.clear()
 

@@ -46,6 +46,10 @@ class Store(Protocol):
         """Apply all of `ops` or none. With `sync` they are on disk when it returns."""
         ...
 
+    def forget_replaced(self, column: Column) -> None:
+        """Write a column anew, so that what was replaced or deleted in it is nowhere in the store's files. Slow."""
+        ...
+
     def close(self) -> None:
         """Flush and release; the store cannot be used afterwards."""
         ...

@@ -138,6 +138,12 @@ class RocksStore:
         self._db.write(batch, self._synced if sync else self._unsynced)
 
     @_translated
+    def forget_replaced(self, column: Column) -> None:
+        for each in self._columns.values():  # all of them: they share a log, which goes when all are written
+            each.flush()
+        self._columns[column].compact_range(None, None)
+
+    @_translated
     def close(self) -> None:
         for column in self._columns.values():
             column.close()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from nodes import SHOAL, Node, pair, running, wait_in_sync
+from nodes import Node, pair, running, say, wait_in_sync
 
 pytestmark = pytest.mark.e2e
 
@@ -135,13 +134,6 @@ def test_what_cannot_be_done_to_a_device_is_said_in_one_line(three: tuple[Node, 
     assert "several devices are named 'other'" in one.error("device", "revoke", "other", "--yes")
     end = next(d["id"] for d in one.json("device", "list") if d["name"] == "other")[-8:]
     one.run("device", "rename", end, "third")
-
-
-def say(node: Node, words: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Give a node words that are not to stand in a command."""
-    return subprocess.run(
-        [*SHOAL, "--home", str(node.home), *arguments], input=words, capture_output=True, text=True, timeout=120
-    )
 
 
 def test_an_account_comes_to_a_new_device_by_its_paper_key(three: tuple[Node, Node, Node], tmp_path: Path) -> None:

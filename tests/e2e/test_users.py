@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from nodes import SHOAL, Node, running
+from nodes import Node, running, say
 
 pytestmark = pytest.mark.e2e
 GOOD = "seven brown kettles sing"
@@ -21,11 +20,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
     made = Node(tmp_path / "one")
     with running(made):
         yield made
-
-
-def say(node: Node, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*SHOAL, "--home", str(node.home), *arguments]
-    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=120)
 
 
 def call(node: Node, method: str, path: str, token: str | None, body: object = None) -> tuple[int, dict[str, object]]:

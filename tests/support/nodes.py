@@ -45,7 +45,7 @@ class Node:
         self.home = home
         self.prefix: list[str] = []  # of every command
         self.bulk: list[str] = []  # what `up` is told of bulk channels
-        self._environment = {**os.environ, "HOME": str(person)} if person is not None else None
+        self.environment = {**os.environ, "HOME": str(person)} if person is not None else None
         self.listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
         self.api = f"127.0.0.1:{free_port()}"
 
@@ -53,7 +53,7 @@ class Node:
         """Run the CLI against this node. With `check`, a failure shows what it and the daemon said."""
         command = [*self.prefix, *SHOAL, "--home", str(self.home), *arguments]
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=timeout, env=self._environment
+            command, check=False, capture_output=True, text=True, timeout=timeout, env=self.environment
         )
         if check and done.returncode:
             log = self.home / "daemon.log"
@@ -96,6 +96,12 @@ class Node:
     def down(self) -> None:
         """Stop the daemon, if it runs."""
         self.run("down", check=False)
+
+
+def say(node: Node, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the CLI, and give it on its standard input what is not to stand in a command."""
+    command = [*SHOAL, "--home", str(node.home), *arguments]
+    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=120, env=node.environment)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from shoal.node.api import conflicts, devices, limits, metadata, one_way, select
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
+from shoal.node.pairing_link import make_link
 from shoal.node.store import StoreDamaged, StoreFull
 
 MAX_BODY = 1 << 20
@@ -123,7 +124,9 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
     @app.post("/api/pair/offer")
     async def offer() -> dict[str, Any]:
         made = await node.pairing.offer()
-        return {"code": str(made.code), "valid_s": 600, "addresses": node.host.addresses(), "after": node.events.last}
+        code, addresses = str(made.code), node.host.addresses()
+        link = make_link(code, addresses)
+        return {"code": code, "link": link, "valid_s": 600, "addresses": addresses, "after": node.events.last}
 
     @app.post("/api/pair/join")
     async def join(body: JoinPairing) -> dict[str, Any]:

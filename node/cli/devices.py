@@ -11,6 +11,7 @@ import typer
 
 from shoal.node.cli.client import with_query
 from shoal.node.cli.context import Json, api, emit
+from shoal.node.cli.pairing import offer
 from shoal.node.cli.show import printable
 from shoal.node.cli.users import ask_password
 from shoal.node.errors import EXIT_USAGE, UserError
@@ -29,6 +30,13 @@ def add_commands(app: typer.Typer) -> None:
         found = api().get("/api/devices")
         chosen = [device for device in found if all_ or device["revoked_ms"] is None or device["is_this"]]
         emit(json_, chosen, "\n".join(map(_line, chosen)))
+
+    @devices.command("add")
+    def add(
+        qr: Annotated[bool, typer.Option("--qr", help="Show the link as a QR code as well.")] = False,
+    ) -> None:
+        """Add a device to your account: show a code for it, as shoal pair does."""
+        offer(qr=qr)
 
     @devices.command("rename")
     def rename(device: str, name: str, json_: Json = False) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoal.node.cli import conflicts, devices, history, limits, metadata, one_way, selective, users
+from shoal.node.cli import conflicts, devices, history, limits, metadata, one_way, pairing, selective, users
 from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
@@ -238,40 +238,6 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-@app.command()
-def pair(
-    code: Annotated[str | None, typer.Argument(help="The code that the other device shows.")] = None,
-    address: Annotated[
-        list[str] | None, typer.Option(help="Where the other device is, /ip4/.../tcp/.../p2p/ID.")
-    ] = None,
-    json_: Json = False,
-) -> None:
-    """Show a pairing code; or with CODE, join the device that shows it."""
-    if code is not None:
-        result = api().post("/api/pair/join", {"code": code, "addresses": address or []})
-        emit(json_, {"paired": True, **result}, f"Paired with {result['device']!r}. Folders: shoal folder list")
-        return
-    offer = api().post("/api/pair/offer")
-    if json_:
-        emit(True, offer)
-        return
-    print(f"On the other device, within ten minutes:\n\n    shoal pair {offer['code']}\n")
-    print("If it is not on this network, add one of these addresses:")
-    for known in offer["addresses"]:
-        print(f"    --address {known}")
-    print("\nWaiting for it ... (Ctrl-C stops waiting; the code stays valid)")
-    deadline = time.monotonic() + offer["valid_s"]
-    for event in api().follow(offer["after"]):
-        if event["kind"] == "paired":
-            print(event["text"].capitalize() + ".")
-            return
-        if event["kind"] == "pairing-failed":
-            raise UserError("pairing-failed", event["text"], "run shoal pair for a new code")
-        if time.monotonic() > deadline:
-            break
-    raise UserError("pairing-expired", "the code has expired", "run shoal pair for a new one", EXIT_TIMEOUT)
-
-
 @folder_app.command("add")
 def folder_add(
     path: str,
@@ -415,6 +381,7 @@ def repair(json_: Json = False) -> None:
 
 
 # After those above, as the help lists them in the order in which they are added.
+pairing.add_commands(app)
 history.add_commands(app, folder_app)
 selective.add_commands(app, folder_app)
 one_way.add_commands(folder_app)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from nodes import Node, pair, running, say, wait_in_sync
+from nodes import SHOAL, Node, pair, running, say, wait_in_sync
 
 pytestmark = pytest.mark.e2e
 
@@ -189,3 +190,20 @@ def test_what_matters_to_security_is_in_the_audit_log(three: tuple[Node, Node, N
     one.up()
     assert len(one.json("audit")) > len(kinds)
     assert "phone is of the account no more" in one.run("audit").stdout
+
+
+def test_a_device_is_added_by_a_link_and_the_link_is_shown_as_a_qr_code(tmp_path: Path) -> None:
+    one, other = Node(tmp_path / "one"), Node(tmp_path / "other")
+    with running(one, other):
+        command = [*SHOAL, "--home", str(one.home), "pair", "--qr"]
+        lines: list[str] = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shown:
+            assert shown.stdout is not None
+            while not any("Waiting" in line for line in lines):
+                lines.append(shown.stdout.readline())
+            shown.kill()
+        assert sum(line.count("\u2588") for line in lines) > 100
+        link = next(line for line in lines if "shoal://" in line).split("'")[1]
+        other.run("pair", link)
+        until(lambda: names(one) == {"one", "other"})
+        assert "no link" in one.error("pair", "shoal://else/where", code=2)

@@ -85,20 +85,35 @@ class Roster:
         authorised: list[Statement] = []
         places: dict[bytes, int] = {}
         past: dict[bytes, int] = {}
-        waiting = {hash_: said for hash_, said in sorted(signed.items()) if said.account == roots[0].hash}
+        standing = {0: _Standing(frozenset(), frozenset())}  # by the bit set of what is known
+        lacking: dict[bytes, int] = {}  # of those that are not ready: how many links
+        linking: dict[bytes, list[Statement]] = {}
+        for _, said in sorted(signed.items()):
+            if said.account == roots[0].hash:
+                lacking[said.hash] = len(said.links)
+                for link in said.links:
+                    linking.setdefault(link, []).append(said)
         ready = [roots[0]]
         while ready:
-            for said in ready:
+            batch, ready = ready, []
+            for said in batch:
                 before = 0
                 for link in said.links:
                     before |= past[link] | 1 << places[link]
-                if said.kind == "genesis" or said.by in _judge(authorised, past, before).members:
+                if before not in standing:
+                    standing[before] = (
+                        _after(authorised[places[said.links[0]]], standing[past[said.links[0]]])
+                        if len(said.links) == 1
+                        else _stand(authorised, past, before)
+                    )
+                if said.kind == "genesis" or said.by in standing[before].members:
                     past[said.hash] = before
                     places[said.hash] = len(authorised)
                     authorised.append(said)
-            ready = [said for said in waiting.values() if all(link in places for link in said.links)]
-            for said in ready:
-                del waiting[said.hash]
+                    for each in linking.get(said.hash, ()):
+                        lacking[each.hash] -= 1
+                        if not lacking[each.hash]:
+                            ready.append(each)
         return cls(roots[0].hash, authorised, past, len(given) - len(authorised))
 
     def revocation_of(self, device: DeviceId) -> list[bytes]:
@@ -150,6 +165,29 @@ class Roster:
         if one is None or self._is_before(one, other):
             return other
         return one if self._is_before(other, one) else max(one, other, key=lambda said: said.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Who is a member by some statements, and who was revoked by them."""
+
+    members: frozenset[DeviceId]
+    revoked: frozenset[DeviceId]
+
+
+def _stand(authorised: list[Statement], past: Mapping[bytes, int], which: int) -> _Standing:
+    members = _judge(authorised, past, which).members
+    revoked = (said.device for place, said in enumerate(authorised) if which >> place & 1 and said.kind == "revoke")
+    return _Standing(members, frozenset(revoked))
+
+
+def _after(said: Statement, before: _Standing) -> _Standing:
+    """Return the standing by a statement and its past, by which `before` is; what `_stand` says of these, at once."""
+    if said.kind == "revoke":
+        return _Standing(before.members - {said.device}, before.revoked | {said.device})
+    if said.kind in ("genesis", "add", "paper") and said.device not in before.revoked:
+        return _Standing(before.members | {said.device}, before.revoked)
+    return before
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import blake3
@@ -66,6 +67,7 @@ def sign(key: DeviceKey, fields: Sequence[Any]) -> bytes:
     return codec.encode([*fields, key.sign(CONTEXT + codec.encode(fields))])
 
 
+@lru_cache(maxsize=4096)
 def read(encoded: bytes) -> Statement | None:
     """Read a statement and check its signature; None when it is none that holds."""
     try:

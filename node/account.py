@@ -151,7 +151,7 @@ class Account:
 
     def add_folder(self, name: str) -> FolderEntry:
         """Make a folder with fresh keys and tell the other devices. Raises UserError when the name is taken."""
-        self._check_member()
+        self.check_member()
         if self.folder_named(name) is not None:
             raise UserError(
                 "folder-name-taken",
@@ -167,7 +167,7 @@ class Account:
 
     def rename(self, device: DeviceId, name: str) -> None:
         """Give a device another name. Raises UserError."""
-        self._check_member()
+        self.check_member()
         name = check_device_name(name)
         if self._roster.devices[device].name != name:
             self._state([roster.rename_device(self._roster, device, name, self._key, self._now_ms())])
@@ -176,7 +176,7 @@ class Account:
     def revoke(self, device: DeviceId, *, erase: bool = False) -> None:
         """Have a device be of the account no more, for good: what is written from now on, it cannot read. `erase`: it
         is to erase its copies when it hears of that. Raises UserError."""
-        self._check_member()
+        self.check_member()
         if device == self._key.id:
             raise UserError(
                 "own-device", "a device does not revoke itself", "do it from another of your devices", EXIT_USAGE, 400
@@ -187,7 +187,7 @@ class Account:
 
     def add_paper(self, paper: DeviceKey, name: str) -> None:
         """Add a key on paper, which may add devices. Raises UserError."""
-        self._check_member()
+        self.check_member()
         self._state([roster.add_paper(self._roster, paper, name, self._key, self._now_ms())])
         self._rotate()
         self._saved()
@@ -238,7 +238,7 @@ class Account:
 
     def invitation_for(self, device: DeviceId, name: str) -> Invitation:
         """Add `device` to the account and return what it needs to be part of it. Raises UserError."""
-        self._check_member()
+        self.check_member()
         if not self.is_member(device):
             if self.is_known(device):
                 raise UserError(
@@ -256,9 +256,18 @@ class Account:
             self.id, dict(self._secrets), tuple(self._roster.statements), tuple(self._catalog.statements())
         )
 
+    def check_member(self) -> None:
+        """Raises UserError when this device was revoked."""
+        if self.is_revoked:
+            raise UserError(
+                "device-revoked",
+                "this device was removed from its account",
+                "its files are still here; to sync them again, start with a fresh --home and pair that",
+            )
+
     def check_alone(self) -> None:
         """Raises UserError when this device cannot become one of another account."""
-        self._check_member()
+        self.check_member()
         if len(self._roster.devices) > 1:
             raise UserError(
                 "already-paired",
@@ -301,14 +310,6 @@ class Account:
             raise
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    def _check_member(self) -> None:
-        if self.is_revoked:
-            raise UserError(
-                "device-revoked",
-                "this device was removed from its account",
-                "its files are still here; to sync them again, start with a fresh --home and pair that",
-            )
 
     def _state(self, statements: Iterable[bytes]) -> bool:
         """Take statements on devices; return whether any was news."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PROTOCOL = "/shoal/membership/1"
 MAX_ANSWER = 4 * 1024 * 1024
 ANSWER_WITHIN = 10.0  # seconds
+TOLD_WITHIN = 2.0  # seconds for which a device that was just revoked is listened to, so that it hears of it
 TEND_EVERY = 20.0  # seconds, and as many more at most, so that not all devices do it at once
 
 
@@ -55,7 +56,8 @@ class Membership:
         """Do what is due after others changed the account at the same time, until cancelled."""
         while True:
             await trio.sleep(TEND_EVERY * (1 + random.random()))
-            self._account.tend()
+            with contextlib.suppress(StoreFull):  # then the next time
+                self._account.tend()
 
     # -- asked by people ---------------------------------------------------------------------------------------------
 
@@ -118,16 +120,24 @@ class Membership:
         """Follow what the account says now."""
         node, account = self._node, self._account
         self._tell_of_changes()
-        node.peering.trust(account.peers())
-        for device, conversation in list(node.sessions.items()):
-            if not account.is_member(device):
-                conversation.end()
+        dismissed = [device for device in node.sessions if account.is_known(device) and not account.is_member(device)]
+        node.peering.trust([*account.peers(), *([] if account.is_revoked else dismissed)])
+        if not account.is_revoked:
+            for device in dismissed:
+                node.sessions[device].dismiss(account.revocation_of(device))
+            if dismissed:
+                node.start(self._part)
         for folder, entry in account.folders().items():
             if folder in node.folders:
                 node.folders[folder].take(entry)
         if account.is_revoked and not self._revoked:
             self._revoked = True
             self._was_revoked()
+
+    async def _part(self) -> None:
+        """End what is left of conversations with devices that were told that they are of the account no more."""
+        await trio.sleep(TOLD_WITHIN)
+        self._node.peering.trust(self._account.peers())
 
     def _tell_of_changes(self) -> None:
         """Say what became of the account's devices and keys, whoever did it."""

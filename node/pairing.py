@@ -31,7 +31,8 @@ class Pairing:
         self.offers = Offers(node.key.id, time.monotonic, self._invite, self._on_result)
 
     async def offer(self) -> Offer:
-        """Open a one-time code."""
+        """Open a one-time code. Raises UserError."""
+        self._node.account.check_member()
         made = self.offers.open()
         if self._node.mdns is not None:
             self._node.start(self._node.mdns.set_plate, made.code.plate)

@@ -135,6 +135,7 @@ class Session:
         self._heard = now()
         self.introduced = False  # the peer has told what folders it has
         self._ended = trio.CancelScope()
+        self._dismissed = False
         self.held = HeldQuestions(self._queue)
 
     async def run(self) -> None:
@@ -159,6 +160,8 @@ class Session:
 
     def say_hello(self) -> None:
         """Tell all that is known of the account, and where this device is."""
+        if self._dismissed:
+            return
         known = self._node.account.invitation()
         self._queue(["hello", list(known.roster), list(known.catalog), self._node.addresses()])
 
@@ -185,6 +188,15 @@ class Session:
     def tell_coming(self, folder: FolderId, coming: Coming) -> None:
         """This device reads a file that the peer may need, and can give these chunks of it."""
         self._queue(["coming", folder, *coming.encode()])
+
+    def dismiss(self, proof: Sequence[bytes]) -> None:
+        """The device is of the account no more: tell it so, and nothing else. It ends the conversation then."""
+        self._dismissed = True
+        self._machines.clear()
+        self._gained.clear()
+        self._outbox.clear()
+        self._waiting = 0
+        self._queue(["hello", list(proof), [], []])
 
     def end(self) -> None:
         """End the conversation; another begins when the devices have connected again."""
@@ -284,6 +296,8 @@ class Session:
     async def _receive(self, nursery: trio.Nursery) -> None:
         while (frame := await self._frames.receive()) is not None:
             self._heard = self._now()
+            if self._dismissed:
+                continue
             match codec.as_list(codec.decode(frame, MAX_FRAME, MAX_DEPTH), most=5):
                 case ["hello", roster, catalog, addresses]:
                     self._on_hello(roster, catalog, addresses)

@@ -298,7 +298,7 @@ def status(
 ) -> None:
     """Show this device, its folders and the other devices."""
     found = api().get("/api/status")
-    if wait and not found["in_sync"]:
+    if wait and (not found["in_sync"] or found["device"]["revoked"]):
         found = _wait_for_sync(timeout, quiet=json_)
     emit(True, found) if json_ else show_status(found)
 
@@ -308,6 +308,8 @@ def _wait_for_sync(timeout: float, *, quiet: bool) -> dict[str, Any]:
     settled, going_on = 0, time.monotonic()
     while True:
         found: dict[str, Any] = api().get("/api/status")
+        if found["device"]["revoked"]:
+            raise UserError("device-revoked", "this device was removed from its account: nothing is synced any more")
         settled = settled + 1 if found["in_sync"] else 0
         if settled >= 2:
             return found

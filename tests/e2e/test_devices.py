@@ -77,6 +77,8 @@ def test_a_device_that_is_revoked_while_it_is_away_gets_nothing_new_and_gives_no
     assert "removed from its account" in phone.error("device", "rename", "one", "mine")
     offer = one.json("pair")
     assert "removed from its account" in phone.error("pair", offer["code"], "--address", offer["addresses"][0])
+    assert "removed from its account" in phone.error("pair")
+    assert "removed from its account" in phone.error("status", "--wait")
 
 
 def test_a_device_that_is_revoked_while_it_is_connected_hears_of_it_and_erases_its_copies(
@@ -88,7 +90,7 @@ def test_a_device_that_is_revoked_while_it_is_connected_hears_of_it_and_erases_i
     (folder(phone) / "link").symlink_to(folder(one))
     wait_in_sync(*three)
     one.run("device", "revoke", "phone", "--yes", "--erase")
-    until(lambda: not list(folder(phone).iterdir()))
+    until(lambda: not list(folder(phone).iterdir()), seconds=10)
     assert phone.json("status")["folders"] == []
     assert (folder(one) / "below" / "own").read_text() == "own"
     wait_in_sync(one, other)

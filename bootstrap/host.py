@@ -209,8 +209,10 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
                 raise ListenError(f"cannot listen on {', '.join(listen)}: the port is in use, or the address not ours")
             try:
                 yield made
-            finally:  # py-libp2p leaves the sockets of open connections to the garbage collector
+            finally:  # py-libp2p leaves listening sockets open, and those of connections to the garbage collector
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                    for listener in list(network.listeners.values()):
+                        await listener.close()
                     for connected in made.connected():
                         await made.disconnect(connected)
     except BaseExceptionGroup as group:

@@ -127,6 +127,7 @@ async def resolve(node: Node, path: str, keep: str, keep_path: str) -> list[str]
             if not _is_file(keep_path):
                 text = f"{keep!r} is neither mine, theirs nor both, nor a copy, nor a file"
                 raise UserError("no-such-version", text, _choices(conflict), EXIT_USAGE)
+            node.check_reachable(keep_path)
             await resolver.keep_file(conflict.node, keep_path)
     except Unresolved as error:
         raise UserError("unresolved", f"{conflict.path}: {error}", "see: shoal conflicts") from error

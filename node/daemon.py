@@ -108,6 +108,8 @@ class Node:
         self.mdns: Mdns | None = None
         self._store = store
         self._home = home
+        self.within: Path | None = None  # where folders of this node may be; None: anywhere
+        self.neighbours: Callable[[], list[str]] = list  # folders that other accounts keep on this machine
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self.pairing = Pairing(self)
         self.membership = Membership(self)
@@ -178,7 +180,7 @@ class Node:
 
     def folder_add(self, path: str, name: str | None, *, create: bool = False) -> FolderRuntime:
         """Make a folder of the account out of a directory. Raises UserError."""
-        real = check_folder_path(path, [folder.path for folder in self.folders.values()], self._home, create=create)
+        real = self._check_folder_path(path, create=create)
         entry = self.account.add_folder(check_folder_name(name or os.path.basename(real) or "root"))
         return self._join_folder(entry, real, new=True)
 
@@ -196,8 +198,19 @@ class Node:
             )
         if entry.id in self.folders:
             raise UserError("folder-joined", f"{name!r} is kept at {self.folders[entry.id].path} already", "")
-        real = check_folder_path(path, [folder.path for folder in self.folders.values()], self._home, create=True)
-        return self._join_folder(entry, real)
+        return self._join_folder(entry, self._check_folder_path(path, create=True))
+
+    def check_reachable(self, path: str) -> None:
+        """Raises UserError for a path outside of where this account may read and write."""
+        if self.within is not None and not Path(os.path.realpath(path)).is_relative_to(self.within):
+            raise UserError(
+                "outside", f"{path} is outside of {self.within}, where this account's folders are", "choose one in it"
+            )
+
+    def _check_folder_path(self, path: str, *, create: bool) -> str:
+        self.check_reachable(os.path.expanduser(path))
+        kept = [*(folder.path for folder in self.folders.values()), *self.neighbours()]
+        return check_folder_path(path, kept, self._home, create=create)
 
     def folder_remove(self, name: str) -> FolderRuntime:
         """Stop keeping a folder here; its files stay as they are. Raises UserError."""

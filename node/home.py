@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from shoal.node.vault import Vault
 
 SEED = 32  # bytes
+ACCOUNTS = "accounts"  # the folder of the homes of other accounts on the node
+MAX_ACCOUNT = 32  # characters of such an account's name
 DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/22400"
 DEFAULT_API = "127.0.0.1:8484"
 
@@ -60,6 +62,24 @@ class Home:
     def api(self) -> Path:
         """Holds `host:port` of the running daemon's API."""
         return self.path / "api.address"
+
+    def of_account(self, name: str) -> Home:
+        """Return the home of another account on this node. Raises UserError for a name that none can have."""
+        fits = name.isascii() and name.replace("-", "").replace("_", "").isalnum() and name == name.lower()
+        if not fits or len(name) > MAX_ACCOUNT:
+            raise UserError(
+                "bad-name",
+                f"{name!r} cannot be an account's name",
+                f"small letters, digits, - and _, {MAX_ACCOUNT} at most",
+                EXIT_USAGE,
+                400,
+            )
+        return Home(self.path / ACCOUNTS / name)
+
+    def accounts(self) -> list[Home]:
+        """Return the homes of the other accounts on this node."""
+        folder = self.path / ACCOUNTS
+        return [Home(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
 
     def ensure(self) -> None:
         """Make the home, mode 0700. Raises UserError."""

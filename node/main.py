@@ -130,7 +130,7 @@ async def _run(home: Home, options: argparse.Namespace, password: str | None) ->
         async with run_host(seed, listen) as host, trio.open_nursery() as nursery:
             bulk = _bulk_port(listen, options)
             nursery.start_soon(_stop_on_signals, node.stopping)
-            nursery.start_soon(serve_api, node, bind, token, home)
+            nursery.start_soon(serve_api, node, bind, token, home, not options.no_mdns, listen)
             if options.default_folder and not node.has_folders():
                 nursery.start_soon(_add_default, node, str(default_folder()))
             nursery.start_soon(scrub.run)

@@ -20,9 +20,11 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from shoal.node.api import conflicts, devices, limits, metadata, one_way, selective, users, versions, views
+from shoal.node.api import household as accounts
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
+from shoal.node.household import Household
 from shoal.node.pairing_link import make_link
 from shoal.node.store import StoreDamaged, StoreFull
 
@@ -61,8 +63,9 @@ def problem(status: int, code: str, message: str, hint: str = "", exit_code: int
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 
-def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
-    """Return the API of `node`. `hosts`: the Host headers that are answered."""
+def make_app(node: Node, token: str, hosts: set[str], household: Household, *, is_first: bool) -> FastAPI:
+    """Return the API of `node`. `hosts`: the Host headers that are answered; `household`: all accounts on this node,
+    which the first one has the say over."""
     app = FastAPI(title="Shoal", docs_url="/api/docs", openapi_url="/api/openapi.json", redoc_url=None)
 
     @app.middleware("http")
@@ -186,7 +189,9 @@ def make_app(node: Node, token: str, hosts: set[str]) -> FastAPI:
     one_way.add_routes(app, node)
     limits.add_routes(app, node)
     devices.add_routes(app, node)
-    users.add_routes(app, node)
+    users.add_routes(app, node, household)
+    if is_first:
+        accounts.add_routes(app, household)
 
     @app.post("/api/shutdown")
     async def shutdown() -> JSONResponse:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from shoal.node.daemon import Node
 from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.household import Household
 from shoal.node.users import Throttled, Token, User, media_type
 
 LOG_IN = "/api/users/login"
@@ -73,12 +74,13 @@ def _token(token: Token) -> dict[str, Any]:
     return {"id": token.id, "label": token.label, "made_ms": token.made_ms, "until_ms": token.until_ms}
 
 
-def add_routes(app: FastAPI, node: Node) -> None:
+def add_routes(app: FastAPI, node: Node, household: Household) -> None:
     """Add the routes."""
     users, events = node.users, node.events
     one_at_a_time = trio.Lock()  # each try costs 64 MiB for a moment, and is counted before the next
 
-    async def check(username: str, password: str) -> None:
+    async def check(node: Node, username: str, password: str) -> None:
+        users, events = node.users, node.events
         async with one_at_a_time:
             name = username.strip().lower()
             try:
@@ -96,6 +98,8 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.post("/api/users/register", status_code=201)
     async def register(body: Register) -> dict[str, Any]:
+        if body.username.strip().lower() in household.users_but(node):
+            raise UserError("name-taken", f"{body.username!r} is taken on this node", "choose another", EXIT_USAGE)
         async with one_at_a_time:
             made = await trio.to_thread.run_sync(
                 lambda: users.register(body.username, body.password, name=body.name, email=body.email)
@@ -105,9 +109,10 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.post(LOG_IN)
     async def log_in(body: LogIn) -> dict[str, Any]:
-        await check(body.username, body.password)
-        text, token = users.new_token(body.label)
-        events.add("log-in", f"{body.username.strip().lower()} logged in, token {token.id}")
+        whose = household.node_of_user(body.username.strip().lower())
+        await check(whose, body.username, body.password)
+        text, token = whose.users.new_token(body.label)
+        whose.events.add("log-in", f"{body.username.strip().lower()} logged in, token {token.id}")
         return {"token": text, **_token(token)}
 
     @app.post("/api/users/logout")
@@ -141,7 +146,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
     @app.put("/api/users/password")
     async def set_password(body: Password) -> dict[str, Any]:
         username = _shown(users.user)["username"]
-        await check(username, body.current)
+        await check(node, username, body.current)
         async with one_at_a_time:
             await trio.to_thread.run_sync(users.set_password, body.password)
         events.add("password-changed", f"{username} has another password; all tokens ended")

@@ -63,6 +63,8 @@ def add_routes(app: FastAPI, node: Node) -> None:
     @app.post("/api/restore")
     async def restore(body: Restore) -> dict[str, Any]:
         folder, inside = locate(node.folders.values(), body.path)
+        if body.to is not None:
+            node.check_reachable(body.to)
         done = await versions(folder).restore(inside, body.version, body.at_ms, body.to, exact=body.exact)
         _tell(node, folder, done)
         return _restored(done)

@@ -17,6 +17,7 @@ class Context:
     """What the options before the command say."""
 
     home: Home = find_home(None)
+    account: str = ""  # of several on the node; "" for the first
 
 
 def api() -> ApiClient:

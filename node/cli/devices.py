@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from shoal.node.cli.client import with_query
 from shoal.node.cli.context import Json, api, emit
 from shoal.node.cli.pairing import offer
-from shoal.node.cli.show import printable
+from shoal.node.cli.show import count, printable
 from shoal.node.cli.users import ask_password
 from shoal.node.errors import EXIT_USAGE, UserError
 
@@ -91,6 +92,44 @@ def add_commands(app: typer.Typer) -> None:
         hint = "It starts by itself." if keyring else "After a stop it is started with: shoal unlock"
         emit(json_, done, f"This node's secrets are sealed, by {way}. {hint}")
 
+    @account.command("add")
+    def add_account(
+        name: str,
+        folders: Annotated[str, typer.Option(help="Where all of its folders are to be, a path on this machine.")],
+        json_: Json = False,
+    ) -> None:
+        """Make an account for somebody else on this node: a device of its own, with folders and tokens of its own."""
+        place = os.path.abspath(os.path.expanduser(folders))
+        made = api().post("/api/accounts", {"name": name, "folders": place})
+        lines = [
+            f"{made['name']} has an account on this node; its folders are in {made['within']}.",
+            f"Its commands: shoal --account {made['name']} status, pair, folder add, register ...",
+        ]
+        emit(json_, made, printable("\n".join(lines)))
+
+    @account.command("list")
+    def list_accounts(json_: Json = False) -> None:
+        """List the other accounts on this node."""
+        found = api().get("/api/accounts")
+        emit(json_, found, "\n".join(map(_account, found)) or "This node has one account.")
+
+    @account.command("start")
+    def start_account(
+        name: str,
+        password: Annotated[bool, typer.Option("--password", help="Its secrets are sealed by one.")] = False,
+        json_: Json = False,
+    ) -> None:
+        """Start an account on this node that was stopped, or is locked."""
+        body = {"password": ask_password("Password") if password else None}
+        done = api().post(f"/api/accounts/{quote(name, safe='')}/start", body)
+        emit(json_, done, f"{done['name']} runs.")
+
+    @account.command("remove")
+    def remove_account(name: str, json_: Json = False) -> None:
+        """Remove an account from this node. Its files stay, and its home is put aside."""
+        done = api().delete(f"/api/accounts/{quote(name, safe='')}")
+        emit(json_, done, printable(f"{name} has no account here any more; what was its home is {done['kept_at']}"))
+
     @app.command("recover")
     def recover(
         address: Annotated[
@@ -121,6 +160,15 @@ def add_commands(app: typer.Typer) -> None:
             return
         records = api().get(with_query("/api/audit", after=str(after), limit="20000"))
         emit(json_, records, "\n".join(map(_record, records)) or "Nothing yet.")
+
+
+def _account(account: dict[str, Any]) -> str:
+    state = (
+        f"runs, {count(account['folders'], 'folder')} in {account['within']}"
+        if account["running"]
+        else account["fault"]
+    )
+    return printable(f"{account['name']}: {state}")
 
 
 def _record(record: dict[str, Any]) -> str:

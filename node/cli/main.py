@@ -46,11 +46,19 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def options(
     home: Annotated[str | None, typer.Option(help="The node's home folder (also SHOAL_HOME).")] = None,
+    account: Annotated[str, typer.Option(help="Another account on this node: see shoal account add.")] = "",
     _version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     Context.home = find_home(home)
+    Context.account = account
+    if account:
+        Context.home = Context.home.of_account(account)
+        if not Context.home.path.is_dir():
+            raise UserError(
+                "no-such-account", f"there is no account {account!r} on this node", "see: shoal account list"
+            )
 
 
 @app.command()
@@ -95,6 +103,12 @@ def start(
 ) -> None:
     """Start the node, whose secrets are sealed by a password if one is given."""
     home = Context.home
+    if Context.account:
+        raise UserError(
+            "not-of-its-own",
+            "an account beside the first runs within its node",
+            f"shoal up, or: shoal account start {Context.account}",
+        )
     home.ensure()
     arguments = ["--home", str(home.path), "--api", api_address, "--name", name]
     for address in listen or []:
@@ -210,6 +224,11 @@ def _failed_start(home: Home, start: int, code: int) -> UserError:
 def down(json_: Json = False) -> None:
     """Stop the node, and wait until it is gone."""
     home = Context.home
+    if Context.account:
+        api().post("/api/shutdown")
+        again = f"shoal account start {Context.account}"
+        emit(json_, {"stopped": True}, f"The account {Context.account} is stopped; to start it: {again}")
+        return
     try:
         pid = int(home.lock.read_text())
     except (OSError, ValueError):

@@ -234,3 +234,11 @@ async def test_an_address_of_another_form_is_an_error_with_an_example(address: s
     with pytest.raises(ListenError, match=r"/ip4/0\.0\.0\.0/tcp/22000"):
         async with run_host(secrets.token_bytes(32), [address]):
             pass
+
+
+async def test_a_host_that_ended_leaves_its_port_to_the_next() -> None:
+    address = free_address()
+    with trio.fail_after(20):
+        for _ in range(2):
+            async with run_host(secrets.token_bytes(32), [address]):
+                pass

@@ -1,0 +1,3 @@
+"""libp2p can be imported without fastecdsa only once `shoal.bootstrap` was."""
+
+import shoal.bootstrap  # noqa: F401

@@ -104,14 +104,14 @@ class Conversations:
 
     async def _hold(self, device: DeviceId) -> None:
         async def open_stream() -> FrameStream:
-            return self._node.limited(FrameStream(await self._node.host.open(device, EXCHANGE), EXCHANGE_FRAME))
+            return self._node.serving.limited(FrameStream(await self._node.host.open(device, EXCHANGE), EXCHANGE_FRAME))
 
         async def open_channel() -> Lanes:
             began = trio.current_time()
             control = await self._node.host.open(device, BULK)
             lanes = lanes_for(trio.current_time() - began)
             host = self._node.peering.remote_host(device)
-            return self._node.limited(await open_bulk(control, host, self._node.bulk, lanes))
+            return self._node.serving.limited(await open_bulk(control, host, self._node.bulk, lanes))
 
         await self._node.fetcher.hold(device, open_stream, open_channel)
 

@@ -12,13 +12,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import cbor2
 import trio
 
 from shoal.bootstrap.addressbook import AddressBook
-from shoal.bootstrap.bulk import BulkPort, give_bulk
+from shoal.bootstrap.bulk import BulkPort
 from shoal.bootstrap.host import Host
 from shoal.bootstrap.mdns import Found, Mdns
 from shoal.bootstrap.pairing import PROTOCOL as PAIR
@@ -52,6 +51,7 @@ from shoal.node.recovery import PROTOCOL as RECOVER
 from shoal.node.recovery import Recovery
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
+from shoal.node.serving import Serving
 from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
 from shoal.node.speeds import Speeds
@@ -61,14 +61,9 @@ from shoal.node.users import Users
 from shoal.node.vault import OPEN, Vault
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import PROTOCOL as BULK
-from shoal.transfer.bulk import BadBulk
 from shoal.transfer.client import Fetcher
-from shoal.transfer.messages import MAX_FRAME as EXCHANGE_FRAME
 from shoal.transfer.messages import PROTOCOL as EXCHANGE
-from shoal.transfer.server import serve
-from shoal.transfer.stream import ByteStream, Frames, FrameStream, FrameTooLarge, StreamClosed
 
-F = TypeVar("F", bound=Frames)
 BOOK = b"addressbook"
 HEARS = 10.0  # seconds without news for which what others know of a folder that is new here is waited for
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
@@ -115,6 +110,7 @@ class Node:
         self.membership = Membership(self)
         self.recovery = Recovery(self)
         self.protection = Protection(self)
+        self.serving = Serving(self)
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
         self._conversations: Conversations
@@ -129,8 +125,8 @@ class Node:
         self.peering = Peering(host, self._book, now_ms, conversations.while_up)
         self.account.changed = self._account_changed
         host.handle(SYNC, conversations.serve)
-        host.handle(EXCHANGE, self._serve_exchange)
-        host.handle(BULK, self._serve_bulk)
+        host.handle(EXCHANGE, self.serving.exchange)
+        host.handle(BULK, self.serving.bulk)
         host.handle(PAIR, self.pairing.offers.serve)
         host.handle(MEMBERSHIP, self.membership.serve)
         host.handle(RECOVER, self.recovery.serve)
@@ -387,22 +383,6 @@ class Node:
         """A peer sent what no honest one could."""
         self.events.add("peer-misbehaved", f"{peer_id_text(device)}: {reason}")
 
-    # -- what the exchange asks --------------------------------------------------------------------------------------
-
-    def may_read(self, peer: bytes, folder: bytes) -> bool:
-        """Return whether the peer may have the folder's chunks."""
-        return self.account.is_member(DeviceId(peer)) and FolderId(folder) in self.folders
-
-    async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
-        """Return chunks from this disk."""
-        runtime = self.folders.get(FolderId(folder))
-        return await runtime.engine.lend_chunks(ids) if runtime is not None else [None] * len(ids)
-
-    def on_sent(self, peer: bytes, size: int) -> None:
-        """Chunk bytes went out."""
-        self.fetcher.stats.sent += size
-        self.fetcher.stats.sent_to[peer] += size
-
     # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _watch_speeds(self) -> None:
@@ -520,32 +500,6 @@ class Node:
 
     def _on_found(self, found: Found) -> None:
         self.peering.hint(found.device, found.addresses)
-
-    def limited(self, stream: F) -> F:
-        """Have what goes over a stream keep to this device's limits."""
-        stream.up, stream.down = self.limits.ways(self.peering.remote_host(DeviceId(stream.peer)))
-        return stream
-
-    async def _serve_exchange(self, stream: ByteStream) -> None:
-        if not self.account.is_member(DeviceId(stream.peer)):
-            await stream.reset()
-            return
-        await serve(self.limited(FrameStream(stream, EXCHANGE_FRAME)), self)
-
-    async def _serve_bulk(self, stream: ByteStream) -> None:
-        device = DeviceId(stream.peer)
-        admitted = self.account.is_member(device) and self.bulk.admit(device)
-        try:
-            if admitted:
-                with contextlib.suppress(StreamClosed, BadBulk, FrameTooLarge):
-                    channel = await give_bulk(stream, self.peering.remote_host(device), self.bulk)
-                    if channel is not None:
-                        await serve(self.limited(channel), self)
-        finally:
-            if admitted:
-                self.bulk.release(device)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await stream.reset()
 
 
 def default_folder() -> Path:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import conflicts, devices, limits, metadata, one_way, selective, users, versions, views
+from shoal.node.api import account, conflicts, devices, limits, metadata, one_way, selective, users, versions, views
 from shoal.node.api import household as accounts
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
@@ -189,6 +189,7 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
     one_way.add_routes(app, node)
     limits.add_routes(app, node)
     devices.add_routes(app, node)
+    account.add_routes(app, node)
     users.add_routes(app, node, household)
     if is_first:
         accounts.add_routes(app, household)

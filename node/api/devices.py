@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import FastAPI, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from shoal.bootstrap.peerid import peer_id_text
 from shoal.crdt.model import DeviceId
@@ -23,20 +23,6 @@ class Revoke(BaseModel):
     """`erase`: whether the device is to erase its copies when it next connects."""
 
     erase: bool = False
-
-
-class Recover(BaseModel):
-    """The words of a paper key, and where a device of its account is."""
-
-    words: str = Field(max_length=1000)
-    addresses: list[str] = Field(default_factory=list, max_length=64)
-
-
-class Protect(BaseModel):
-    """How this node's secrets are to be sealed on its disk."""
-
-    way: Literal["password", "keyring", "none"]
-    password: str | None = Field(default=None, max_length=1000)
 
 
 def add_routes(app: FastAPI, node: Node) -> None:
@@ -59,26 +45,6 @@ def add_routes(app: FastAPI, node: Node) -> None:
     @app.get("/api/devices")
     async def get_devices() -> list[dict[str, Any]]:
         return [shown(device) for device in node.account.records()]
-
-    @app.post("/api/account/paper-key")
-    async def new_paper_key() -> dict[str, Any]:
-        return {"words": node.recovery.new_paper_key()}
-
-    @app.post("/api/account/recover")
-    async def recover(body: Recover) -> dict[str, Any]:
-        return {"device": await node.recovery.recover(body.words, body.addresses)}
-
-    @app.get("/api/account/protection")
-    async def get_protection() -> dict[str, Any]:
-        return node.protection.state()
-
-    @app.put("/api/account/protection")
-    async def protect(body: Protect) -> dict[str, Any]:
-        if body.way == "none":
-            await node.protection.unseal()
-        else:
-            await node.protection.seal(body.way, body.password)
-        return node.protection.state()
 
     @app.get("/api/audit")
     async def get_audit(after: int = Query(default=0, ge=0), limit: int = Query(default=1000, ge=1, le=20_000)) -> Any:

@@ -8,6 +8,9 @@ A statement is *authorised* when all that it links to is known and its author wa
 
 What somebody whose key was once good can do with it later, is to have others revoked by statements that it dates back;
 it can neither come back nor read on. Removal wins over addition whenever the two did not know of each other.
+
+That a device is to erase its copies counts only when a member says so that let it in, or let in who did: else whoever
+has the newest phone could have every copy of everything erased.
 """
 
 from __future__ import annotations
@@ -52,9 +55,11 @@ class Roster:
         named: dict[DeviceId, Statement] = {}
         self._revocations: dict[DeviceId, list[Statement]] = {}
         self._keys: list[Statement] = []
+        self._adders: dict[DeviceId, set[DeviceId]] = {}
         for said in judged.counting:
             if said.kind in ("genesis", "add", "paper"):
                 added[said.device] = _first(added.get(said.device), said)
+                self._adders.setdefault(said.device, set()).add(said.by)
             elif said.kind == "rename":
                 named[said.device] = self._later(named.get(said.device), said)
             elif said.kind == "key":
@@ -67,7 +72,10 @@ class Roster:
                 said.time_ms,
                 said.kind == "paper",
                 min((one.time_ms for one in self._revocations.get(device, ())), default=None),
-                any(one.erase for one in self._revocations.get(device, ())),
+                any(
+                    one.erase and one.by in judged.members and self.let_in(one.by, device)
+                    for one in self._revocations.get(device, ())
+                ),
             )
             for device, said in sorted(added.items(), key=lambda pair: (pair[1].time_ms, pair[1].hash))
         }
@@ -123,6 +131,16 @@ class Roster:
         for said in self._revocations.get(device, ()):
             needed |= self._past[said.hash] | 1 << self._places[said.hash]
         return [said.encoded for place, said in enumerate(self._authorised) if needed >> place & 1]
+
+    def let_in(self, elder: DeviceId, device: DeviceId) -> bool:
+        """Return whether everyone who ever added a device is `elder`, or was let in by it in turn."""
+        return self._let_in(elder, device, frozenset())
+
+    def _let_in(self, elder: DeviceId, device: DeviceId, seen: frozenset[DeviceId]) -> bool:
+        adders = self._adders.get(device, set())
+        if not adders or device in adders or device in seen:  # the first device of all
+            return False
+        return all(adder == elder or self._let_in(elder, adder, seen | {device}) for adder in adders)
 
     def is_known(self, device: DeviceId) -> bool:
         """Return whether a device is a member, or was one."""

@@ -181,6 +181,12 @@ class Account:
             raise UserError(
                 "own-device", "a device does not revoke itself", "do it from another of your devices", EXIT_USAGE, 400
             )
+        if erase and not self._roster.let_in(self._key.id, device):
+            raise UserError(
+                "not-its-elder",
+                "only a device that let another in can have its copies erased",
+                "revoke it without --erase, or from the device that it was paired with",
+            )
         self._state([roster.revoke_device(self._roster, device, self._key, self._now_ms(), erase=erase)])
         self._rotate()
         self._saved()

@@ -27,6 +27,7 @@ from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account, Invitation
+from shoal.node.attesting import Attesting
 from shoal.node.audit import Audit
 from shoal.node.backup import BACKUP, FOLDERS, back_up
 from shoal.node.bulkhead import bulkhead
@@ -38,14 +39,12 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
-from shoal.node.holdings import Held
 from shoal.node.home import Home
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.limits import Limits
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
 from shoal.node.membership import Membership
 from shoal.node.pairing import Pairing
-from shoal.node.possession import Challenge, Verifier
 from shoal.node.protection import Protection
 from shoal.node.recovery import PROTOCOL as RECOVER
 from shoal.node.recovery import Recovery
@@ -94,7 +93,7 @@ class Node:
         self.stopping = trio.Event()
         self.folders: dict[FolderId, FolderRuntime] = {}
         self.sessions: dict[DeviceId, Session] = {}  # with each device that is connected
-        self._verifier = Verifier(self.key.id)
+        self.attesting = Attesting(self)
         self._swarm = Swarm(self.key.id, self.fetcher, self.sessions, self.need)
         self.account = Account(store, self.key, name or socket.gethostname(), now_ms, os.urandom, vault)
         self.host: Host
@@ -278,48 +277,6 @@ class Node:
         self._needs[folder] = now, need
         return need
 
-    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
-        """Return for each version whether this disk has it, and is to have it."""
-        runtime = self.folders.get(folder)
-        return runtime.engine.leaver.holds(asked) if runtime is not None else [False] * len(asked)
-
-    async def held_elsewhere(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
-        """Return for each version whether a connected device says that it has it on its disk, and is to have it."""
-        held = [False] * len(asked)
-
-        async def ask(session: Session) -> None:
-            for place, yes in enumerate(await session.held.ask(folder, asked)):
-                held[place] |= yes
-
-        async with trio.open_nursery() as nursery:
-            for session in self.sessions.values():
-                if folder in session.progress:
-                    nursery.start_soon(ask, session)
-        return held
-
-    async def proven_elsewhere(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
-        """Return for each version, which is on this disk, whether a connected device proved that it has it, too, and
-        is to have it."""
-        settled: set[Held] = set()
-        runtime = self.folders.get(folder)
-        if runtime is None:
-            return [False] * len(asked)
-        prove = partial(runtime.engine.leaver.proofs, wanted=False)
-        for session in list(self.sessions.values()):
-            open_ones = [held for held in asked if held not in settled]
-            if folder in session.progress and open_ones:
-                proven, failed = await self._verifier.ask(session.device, session.held, folder, open_ones, prove)
-                settled.update(proven)
-                if failed:
-                    self.on_misbehaved(session.device, "it says that it has what it cannot prove to have")
-        return [held in settled for held in asked]
-
-    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
-        """Return proofs that this disk has versions, see `possession`; empty where it has not, or is not to."""
-        runtime = self.folders.get(folder)
-        challenge = Challenge(nonce, folder, asker, self.key.id)
-        return await runtime.engine.leaver.proofs(challenge, asked, wanted=True) if runtime else [b""] * len(asked)
-
     def addresses(self) -> list[str]:
         """Return where this device can be dialled, and where it reached the others."""
         others = [
@@ -433,7 +390,7 @@ class Node:
         runtime.engine.on_progress = partial(self._progressed, entry.id)
         runtime.engine.on_arrived = partial(self._swarm.on_arrived, entry.id)
         runtime.engine.on_coming = partial(self._swarm.tell_coming, entry.id)
-        runtime.engine.leaver.held_elsewhere = partial(self.proven_elsewhere, entry.id)
+        runtime.engine.leaver.held_elsewhere = partial(self.attesting.proven_elsewhere, entry.id)
         runtime.engine.on_event = lambda kind, text: self.events.add(kind, f"{entry.name}: {text}", folder=entry.name)
         self._nursery.start_soon(runtime.run, trio.lowlevel.checkpoint if new else partial(self._hear_of, entry.id))
         for conversation in self.sessions.values():

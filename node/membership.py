@@ -24,6 +24,9 @@ from shoal.crdt import codec
 from shoal.crdt.model import DeviceId
 from shoal.node.account import Account
 from shoal.node.errors import UserError
+from shoal.node.folder.disk import Disk
+from shoal.node.folder.linux import Linux
+from shoal.node.folder.marker import has_marker
 from shoal.node.store import StoreFull
 from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
 
@@ -173,6 +176,8 @@ class Membership:
     async def _erase(self, runtime: FolderRuntime) -> None:
         """Remove a folder's files, and all that is known of it."""
         self._node.stop_folder(runtime)
+        if not has_marker(Disk(Linux()), runtime.path, runtime.entry.id):
+            return  # something else is there, or its disk is not
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_empty, runtime.path)
             with contextlib.suppress(StoreFull):

@@ -11,6 +11,7 @@ import trio
 
 from shoal.node import vault
 from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.store import StoreFull
 from shoal.node.users import check_password
 from shoal.node.vault import Vault, Way
 
@@ -37,7 +38,11 @@ class Protection:
                 user = self._node.users.user
                 check_password(password or "", user.username if user is not None else "")
             made = await trio.to_thread.run_sync(vault.make, self._node.home, password if way == "password" else None)
-            self._write_with(made)
+            try:
+                self._write_with(made)
+            except StoreFull:  # nothing was sealed yet
+                vault.remove(self._node.home)
+                raise
             self._node.events.add("sealed", f"this node's secrets are sealed, by {way}")
 
     async def unseal(self) -> None:

@@ -66,6 +66,18 @@ class Progress:
     holds_all: bool = False
 
 
+class Attests(Protocol):
+    """What this disk has, told and proven to others."""
+
+    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
+        """Return for each version whether this disk has it, and is to have it."""
+        ...
+
+    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
+        """Return proofs that this disk has versions, see `possession`; empty where it has not, or is not to."""
+        ...
+
+
 class Surroundings(Protocol):
     """What a session needs of its node."""
 
@@ -79,12 +91,9 @@ class Surroundings(Protocol):
         """Return the files and bytes that this disk lacks of a folder."""
         ...
 
-    def holds(self, folder: FolderId, asked: Sequence[Held]) -> list[bool]:
-        """Return for each version whether this disk has it, and is to have it."""
-        ...
-
-    async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
-        """Return proofs that this disk has versions, see `possession`; empty where it has not, or is not to."""
+    @property
+    def attesting(self) -> Attests:
+        """Who has a version's bytes."""
         ...
 
     def addresses(self) -> list[str]:
@@ -160,13 +169,13 @@ class Session:
 
     def say_hello(self) -> None:
         """Tell all that is known of the account, and where this device is."""
-        if self._dismissed:
-            return
         known = self._node.account.invitation()
         self._queue(["hello", list(known.roster), list(known.catalog), self._node.addresses()])
 
     def join(self, folder: FolderId) -> None:
         """A folder was joined here, or is at the start."""
+        if self._dismissed:
+            return
         replica = self._node.replicas()[folder]
         self._machines[folder] = AntiEntropy(own=replica.log_id)
         self._do(folder, [Send(Holds(dict(replica.frontier), ask=True))])
@@ -191,12 +200,12 @@ class Session:
 
     def dismiss(self, proof: Sequence[bytes]) -> None:
         """The device is of the account no more: tell it so, and nothing else. It ends the conversation then."""
-        self._dismissed = True
         self._machines.clear()
         self._gained.clear()
         self._outbox.clear()
         self._waiting = 0
         self._queue(["hello", list(proof), [], []])
+        self._dismissed = True
 
     def end(self) -> None:
         """End the conversation; another begins when the devices have connected again."""
@@ -226,7 +235,7 @@ class Session:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _queue(self, message: list[Any]) -> None:
-        if self._waiting > OUTBOX:
+        if self._dismissed or self._waiting > OUTBOX:
             return  # it ends
         data = codec.encode(message)
         self._outbox.append(data)
@@ -255,7 +264,7 @@ class Session:
     async def _send_entries(self, folder: FolderId, machine: AntiEntropy) -> bool:
         replica = self._node.replicas().get(folder)
         wanted = machine.next_range(replica.frontier) if replica is not None else None
-        if replica is None or wanted is None:
+        if replica is None or wanted is None or self._dismissed:
             return False
         entries = replica.read_entries(wanted)
         if not entries:
@@ -322,11 +331,11 @@ class Session:
                             own=self._node.replicas()[FolderId(folder)].log_id
                         )
                 case ["held?", bytes(folder), int(number), asked]:
-                    self.held.on_question(FolderId(folder), number, asked, self._node.holds)
+                    self.held.on_question(FolderId(folder), number, asked, self._node.attesting.holds)
                 case ["held", bytes(), int(number), bytes(said)]:
                     self.held.on_answer(number, said)
                 case ["prove?", bytes(folder), int(number), bytes(nonce), asked] if len(nonce) == NONCE:
-                    prove = partial(self._node.prove, self.device, FolderId(folder), nonce)
+                    prove = partial(self._node.attesting.prove, self.device, FolderId(folder), nonce)
                     answer = self.held.on_challenge(FolderId(folder), number, asked, prove)
                     if answer is not None:
                         nursery.start_soon(answer)

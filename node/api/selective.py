@@ -151,7 +151,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
                 lacking.append((view.id, view.version.id))
             if count % 200 == 0:
                 await trio.lowlevel.checkpoint()
-        held = any(await node.held_elsewhere(folder.entry.id, lacking)) if ask and lacking else None
+        held = any(await node.attesting.held_elsewhere(folder.entry.id, lacking)) if ask and lacking else None
         return {**asdict(share), "done": done, "held_elsewhere": held}
 
 

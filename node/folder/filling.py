@@ -59,7 +59,7 @@ class Group:
     users: dict[bytes, list[NodeId]] = field(default_factory=dict)
     open: Counter[NodeId] = field(default_factory=Counter)  # chunks of each file that have not come
     taken: set[NodeId] = field(default_factory=set)
-    is_begun: bool = False  # whether it is known what is open
+    is_filling: bool = False  # whether it is known what is open, and waited for
 
     def lack(self, view: NodeView, content: FileContent, temporary: str, have: set[int]) -> None:
         """Note what a temporary lacks; `have`: the offsets of chunks that it need not be given."""
@@ -87,7 +87,7 @@ class Group:
     def take_whole(self) -> list[NodeView]:
         """Take out the files that are filled, unless that is all, and return them."""
         whole = [view for view in self.views if not self.open[view.id] and view.id not in self.early]
-        if not self.is_begun or len(whole) == len(self.views):
+        if not self.is_filling or len(whole) == len(self.views):
             return []
         self.taken |= {view.id for view in whole}
         self.views = [view for view in self.views if view.id not in self.taken]
@@ -148,9 +148,10 @@ class Filler:
                     await self._begin(group, view, content)
             await self._clear(group)
             await self._copy(group)
-            group.is_begun = True
+            group.is_filling = True
             return await self._fetch_rest(group)
         finally:
+            group.is_filling = False
             for upload in group.early.values():
                 await self._early.end(upload)
 

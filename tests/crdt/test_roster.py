@@ -109,10 +109,9 @@ def three() -> list[bytes]:
 
 def test_a_revoked_device_is_no_member_and_known_as_one_that_was() -> None:
     said = three()
-    roster = told(*said, revoke_device(told(*said), KEYS[1].id, KEYS[2], 5, erase=True))
+    roster = told(*said, revoke_device(told(*said), KEYS[1].id, KEYS[2], 5))
     assert set(roster.devices) == {KEYS[0].id, KEYS[2].id}
     assert roster.former[KEYS[1].id].revoked_ms == 5
-    assert roster.former[KEYS[1].id].erase
     assert roster.is_known(KEYS[1].id)
 
 
@@ -331,3 +330,29 @@ def test_a_revocation_is_proven_by_what_it_rests_on_alone() -> None:
     assert KEYS[1].id in proof.former
     assert not proof.is_known(KEYS[3].id)
     assert whole.revocation_of(KEYS[2].id) == []
+
+
+def test_a_device_erases_its_copies_only_when_a_member_says_so_that_let_it_in() -> None:
+    said = three()
+    said.append(add_device(told(*said), KEYS[3].id, "d", KEYS[2], 3))
+    for elder, device, counts in [
+        (0, 1, True),
+        (0, 3, True),
+        (2, 3, True),
+        (2, 1, False),
+        (3, 2, False),
+        (1, 0, False),
+    ]:
+        roster = told(*said, revoke_device(told(*said), KEYS[device].id, KEYS[elder], 5, erase=True))
+        assert roster.former[KEYS[device].id].erase is counts
+    gone = revoke_device(told(*said), KEYS[1].id, KEYS[0], 5, erase=True)
+    assert not told(*said, gone, revoke_device(told(*said), KEYS[0].id, KEYS[2], 5)).former[KEYS[1].id].erase
+
+
+def test_nobody_becomes_the_elder_of_a_device_by_adding_it_once_more() -> None:
+    said = three()
+    early = told(*said[:2])
+    again = [add_device(early, KEYS[number].id, "mine", KEYS[1], 0) for number in (0, 2)]  # dated back
+    for device in (0, 2):
+        erased = revoke_device(told(*said, *again), KEYS[device].id, KEYS[1], 5, erase=True)
+        assert not told(*said, *again, erased).former[KEYS[device].id].erase

@@ -139,6 +139,8 @@ def test_what_cannot_be_done_to_a_device_is_said_in_one_line(devices: tuple[Node
     assert "no device 'tablet'" in one.error("device", "revoke", "tablet", "--yes")
     assert "does not revoke itself" in one.error("device", "revoke", "one", "--yes", code=2)
     assert "cannot be a device's name" in one.error("device", "rename", "phone", " ", code=2)
+    until(lambda: "phone" in names(devices[1]))
+    assert "let another in" in devices[1].error("device", "revoke", "phone", "--yes", "--erase")
     one.run("device", "rename", "phone", "other")
     assert "several devices are named 'other'" in one.error("device", "revoke", "other", "--yes")
     end = next(d["id"] for d in one.json("device", "list") if d["name"] == "other")[-8:]

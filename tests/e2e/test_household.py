@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
-from nodes import Node, running, say
+from nodes import Node, call_api, running, say
 
 pytestmark = pytest.mark.e2e
 GOOD = "seven brown kettles sing"
@@ -38,17 +35,6 @@ def add(server: Node, name: str) -> Member:
 
 def place(member: Member) -> Path:
     return member.home.parents[1].with_name(f"of {member.home.name}")
-
-
-def ask(server: Node, method: str, path: str, token: str | None, body: object = None) -> tuple[int, object]:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    data = json.dumps(body).encode() if body is not None else None
-    request = Request(f"http://{server.api}{path}", data, headers, method=method)
-    try:
-        with urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read())
-    except HTTPError as error:
-        return error.code, json.loads(error.read())
 
 
 def wait_in_sync(*nodes: Node) -> None:
@@ -86,15 +72,15 @@ def test_a_token_is_good_for_its_own_account_alone(server: Node) -> None:
     for member, name in ((anna, "anna"), (otto, "otto")):
         assert say(member, GOOD + "\n", "register", name).returncode == 0
     assert "taken on this node" in say(server, GOOD + "\n", "register", "anna").stderr
-    status, made = ask(server, "POST", "/api/users/login", None, {"username": "anna", "password": GOOD})
+    status, made = call_api(server, "POST", "/api/users/login", None, {"username": "anna", "password": GOOD})
     assert status == 200
     assert isinstance(made, dict)
-    status, found = ask(server, "GET", "/api/users/profile", made["token"])
+    status, found = call_api(server, "GET", "/api/users/profile", made["token"])
     assert isinstance(found, dict)
     assert found["username"] == "anna"
     for path in ("/api/accounts", "/api/accounts/otto"):
-        assert ask(server, "GET", path, made["token"])[0] in (404, 405)
-    assert ask(server, "POST", "/api/accounts", made["token"], {"name": "eve", "folders": "/tmp/eve"})[0] == 404
+        assert call_api(server, "GET", path, made["token"])[0] in (404, 405)
+    assert call_api(server, "POST", "/api/accounts", made["token"], {"name": "eve", "folders": "/tmp/eve"})[0] == 404
     assert len(anna.json("token", "list")) == 1
     assert otto.json("token", "list") == []
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
-from nodes import Node, running, say
+from nodes import Node, call_api, running, say
 
 pytestmark = pytest.mark.e2e
 GOOD = "seven brown kettles sing"
@@ -22,26 +20,17 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield made
 
 
-def call(node: Node, method: str, path: str, token: str | None, body: object = None) -> tuple[int, dict[str, object]]:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    data = json.dumps(body).encode() if body is not None else None
-    request = Request(f"http://{node.api}{path}", data, headers, method=method)
-    try:
-        with urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read())
-    except HTTPError as error:
-        return error.code, json.loads(error.read())
-
-
 def test_who_registered_logs_in_uses_the_token_and_logs_out(node: Node) -> None:
     assert say(node, GOOD + "\n", "register", "anna", "--email", "anna@example.org").returncode == 0
-    status, made = call(node, "POST", "/api/users/login", None, {"username": "anna", "password": GOOD, "label": "page"})
+    status, made = call_api(
+        node, "POST", "/api/users/login", None, {"username": "anna", "password": GOOD, "label": "page"}
+    )
     assert status == 200
     token = str(made["token"])
-    assert call(node, "GET", "/api/status", token)[0] == 200
+    assert call_api(node, "GET", "/api/status", token)[0] == 200
     assert [each["label"] for each in node.json("token", "list")] == ["page"]
-    assert call(node, "POST", "/api/users/logout", token, {})[0] == 200
-    assert call(node, "GET", "/api/status", token)[0] == 401
+    assert call_api(node, "POST", "/api/users/logout", token, {})[0] == 200
+    assert call_api(node, "GET", "/api/status", token)[0] == 401
     kinds = [record["kind"] for record in node.json("audit")]
     assert kinds[-3:] == ["registered", "log-in", "log-out"]
 
@@ -51,18 +40,20 @@ def test_a_token_outlives_a_restart_and_ends_when_it_is_revoked(node: Node) -> N
     made = json.loads(say(node, GOOD + "\n", "login", "anna", "--json").stdout)
     node.down()
     node.up()
-    assert call(node, "GET", "/api/status", made["token"])[0] == 200
+    assert call_api(node, "GET", "/api/status", made["token"])[0] == 200
     node.run("logout", made["id"])
-    assert call(node, "GET", "/api/status", made["token"])[0] == 401
+    assert call_api(node, "GET", "/api/status", made["token"])[0] == 401
 
 
 def test_wrong_passwords_are_refused_then_delayed_and_recorded(node: Node) -> None:
     say(node, GOOD + "\n", "register", "anna")
-    said = [call(node, "POST", "/api/users/login", None, {"username": "anna", "password": "guess"}) for _ in range(4)]
+    said = [
+        call_api(node, "POST", "/api/users/login", None, {"username": "anna", "password": "guess"}) for _ in range(4)
+    ]
     assert [status for status, _ in said] == [401, 401, 401, 429]
     assert said[-1][1]["type"] == "shoal:throttled"
     assert [record["kind"] for record in node.json("audit")].count("log-in-failed") == 3
-    assert call(node, "GET", "/api/users/profile", None)[0] == 401
+    assert call_api(node, "GET", "/api/users/profile", None)[0] == 401
 
 
 def test_the_profile_and_the_password_are_changed(node: Node, tmp_path: Path) -> None:

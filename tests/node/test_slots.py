@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
 from engines import Device, join, running, settle
 
+from shoal.crdt.model import NodeId
 from shoal.node import replica
 from shoal.node.folder import following, slots
 from shoal.node.folder.arriving import Landed
+from shoal.node.folder.filling import Group
 from shoal.node.folder.slots import MOST_STALLED, SLOTS, STALLED, URGENT_SLOTS, Slots
 
 
@@ -124,3 +128,15 @@ async def test_what_has_come_of_a_group_is_placed_though_the_rest_does_not_come(
             go_on.set()
             await settle(one, other)
             assert (other.root / "mute").read_text() == "mute"
+
+
+def test_of_a_group_whose_files_take_their_names_nothing_is_taken_out() -> None:
+    views = [SimpleNamespace(id=NodeId(bytes([number]) * 16)) for number in range(2)]
+    group = Group(cast(Any, views), 0, {})
+    group.open[views[0].id] = 1
+    assert group.take_whole() == []
+    group.is_filling = True
+    group.views, kept = list(group.views), group.views
+    assert group.take_whole() == [views[1]]
+    group.views, group.is_filling = kept, False
+    assert group.take_whole() == []

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -102,6 +104,17 @@ def say(node: Node, typed: str, *arguments: str) -> subprocess.CompletedProcess[
     """Run the CLI, and give it on its standard input what is not to stand in a command."""
     command = [*SHOAL, "--home", str(node.home), *arguments]
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=120, env=node.environment)
+
+
+def call_api(node: Node, method: str, path: str, token: str | None, body: object = None) -> tuple[int, Any]:
+    """Call a node's API with a token; return the status, and what it said."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = json.dumps(body).encode() if body is not None else None
+    try:
+        with urlopen(Request(f"http://{node.api}{path}", data, headers, method=method), timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except HTTPError as error:
+        return error.code, json.loads(error.read())
 
 
 @contextlib.contextmanager

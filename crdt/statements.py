@@ -86,7 +86,7 @@ def _read(encoded: bytes, fields: list[Any]) -> Statement:
             first = _device(device)
             return Statement(encoded, digest, "genesis", None, (), first, codec.as_int(time_ms), first, _name(name))
         case [kind, account, links, *rest, time_ms, by]:
-            common = codec.as_bytes(account, 32), _links(links), _device(by), codec.as_int(time_ms)
+            common = codec.as_bytes(account, 32), read_links(links), _device(by), codec.as_int(time_ms)
         case _:
             raise codec.Malformed("no statement")
     match kind, rest:
@@ -99,7 +99,7 @@ def _read(encoded: bytes, fields: list[Any]) -> Statement:
         case "revoke", [device, erase]:
             return Statement(encoded, digest, "revoke", *common, _device(device), erase=codec.as_bool(erase))
         case "key", [boxes]:
-            return Statement(encoded, digest, "key", *common, boxes=_boxes(boxes))
+            return Statement(encoded, digest, "key", *common, boxes=read_boxes(boxes))
     raise codec.Malformed("a statement of no known kind")
 
 
@@ -111,14 +111,16 @@ def _name(value: Any) -> str:
     return codec.as_text(value, MAX_NAME)
 
 
-def _links(value: Any) -> tuple[bytes, ...]:
+def read_links(value: Any) -> tuple[bytes, ...]:
+    """Return the links of a statement. Raises codec.Malformed."""
     links = tuple(codec.as_bytes(link, 32) for link in codec.as_list(value, most=MAX_LINKS))
     if not links or list(links) != sorted(set(links)):
         raise codec.Malformed("links that are not in order")
     return links
 
 
-def _boxes(value: Any) -> tuple[tuple[DeviceId, bytes], ...]:
+def read_boxes(value: Any) -> tuple[tuple[DeviceId, bytes], ...]:
+    """Return the boxes of a statement, by device. Raises codec.Malformed."""
     pairs = [codec.as_list(pair, length=2) for pair in codec.as_list(value)]
     boxes = tuple((_device(device), codec.as_bytes(box, _BOX)) for device, box in pairs)
     if [device for device, _ in boxes] != sorted({device for device, _ in boxes}):
@@ -140,7 +142,12 @@ def boxes_for(devices: Iterable[DeviceId], secret: bytes) -> list[list[bytes]]:
 
 def open_box(key: DeviceKey, said: Statement) -> bytes:
     """Return the secret that a key statement has for this device. Raises Unsealable."""
-    box = dict(said.boxes).get(key.id)
+    return open_box_of(key, said.boxes)
+
+
+def open_box_of(key: DeviceKey, boxes: Iterable[tuple[DeviceId, bytes]]) -> bytes:
+    """Return what is in this device's box, of several. Raises Unsealable."""
+    box = dict(boxes).get(key.id)
     if box is None:
         raise Unsealable("it is not for this device")
     whole = key.seed + key.id

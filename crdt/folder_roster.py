@@ -1,0 +1,303 @@
+"""Who may do what with a shared folder: what its statements come to, the same for everyone who has the same ones.
+
+A statement is *authorised* when all that it links to is, its author was a device of the account it speaks for, and that
+account was an owner by what it links to (a member, to accept or to leave). Of those:
+- a role that an owner gives counts as long as its author is an owner and its device one of that account. What one said
+  that was removed or revoked since does not, however it is dated: who removes or revokes says again what is to stay;
+- every authorised role is a ceiling to all roles of that account which had not seen it: of a removal and an addition
+  that did not know of each other the removal wins, and of two roles the lesser. Who has seen a removal may add anew;
+- an account takes part that accepted, and was not removed after.
+The founder is an owner for good. So roles are a least fixpoint from the founder on, whatever order statements came in.
+
+What an account wrote while it might is kept; whoever takes that from it says how much of its logs there was (`cuts`),
+and all else is refused from then on by everyone. What others had got beyond that is said again by who may write.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import blake3
+
+from shoal.crdt.folder_statements import ROLES, Role, Said, links_of, rank, read, root_of
+from shoal.crdt.log import LogHead, LogId
+from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.roster import Roster
+
+MOST = 5000  # statements of a folder
+MOST_OF_ONE = 100  # by which one account that is no owner accepts and leaves
+
+OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
+NOTHING = LogHead()
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """An invite that stands. `used`: how many roles that count were given for it."""
+
+    hash: bytes
+    public: bytes
+    role: Role
+    expires_ms: int
+    uses: int
+    used: int
+    by: bytes
+
+
+class FolderRoster:
+    """The accounts of a shared folder. `refused` counts statements that are none of the folder's, or not authorised."""
+
+    def __init__(
+        self, folder: FolderId, founder: bytes, statements: Iterable[bytes], accounts: Mapping[bytes, Roster]
+    ) -> None:
+        """`accounts`: the rosters of the accounts that are known; a statement of another is not authorised yet."""
+        self.folder = folder
+        self.founder = founder
+        self.root = root_of(folder, founder)
+        self._accounts = accounts
+        self._said: list[Said] = []
+        self._past: dict[bytes, int] = {}  # by hash, a bit set of places in `_said`
+        self._standings: dict[tuple[int, bool], dict[bytes, int]] = {}
+        self._roles_mask = 0
+        self._take(set(statements))
+        self.roles: dict[bytes, Role] = {account: _role(worth) for account, worth in self._now.items() if worth}
+
+    # -- who may ---------------------------------------------------------------------------------------------------
+
+    def role(self, account: bytes) -> Role:
+        """Return what an account may."""
+        return self.roles.get(account, "none")
+
+    @cached_property
+    def accepted(self) -> set[bytes]:
+        """The accounts that take part."""
+        gone = [said for said in self._said if said.kind == "role" and said.role == "none"]
+        said = {
+            said.account
+            for said in self._said
+            if said.kind == "accept"
+            and not any(out.subject == said.account and self._is_before(said, out) for out in gone)
+        }
+        return {account for account in self.roles if account in said or account == self.founder}
+
+    @cached_property
+    def mentioned(self) -> set[bytes]:
+        """The accounts that had a role at any time, or have one."""
+        return {self.founder, *(said.subject for said in self._said if said.kind == "role")}
+
+    def role_of_device(self, device: DeviceId, *, accepted: bool = False) -> Role:
+        """Return what a device may: the most that an account may which it is of. `accepted`: of who takes part."""
+        among = self.accepted if accepted else self.roles
+        worth = (rank(self.roles[a]) for a in among if a in self._accounts and device in self._accounts[a].devices)
+        return _role(max(worth, default=0))
+
+    def limit(self, log: LogId) -> LogHead | None:
+        """Return how much of a log is taken; None for all of it."""
+        limit = NOTHING
+        for account in self.mentioned:
+            if account in self._accounts and self._accounts[account].is_known(log.device):
+                if rank(self.role(account)) >= WRITER:
+                    return None
+                limit = max(limit, self._cuts.get(account, {}).get(log, NOTHING), key=lambda head: head.length)
+        return limit
+
+    @cached_property
+    def _cuts(self) -> dict[bytes, dict[LogId, LogHead]]:
+        cuts: dict[bytes, dict[LogId, LogHead]] = {}
+        for said in self._said:
+            if said.kind == "role" and rank(said.role) < WRITER:
+                of_account = cuts.setdefault(said.subject, {})
+                for log, head in said.cuts.items():
+                    of_account[log] = max(of_account.get(log, NOTHING), head, key=lambda each: (each.length, each.hash))
+        return cuts
+
+    # -- its keys --------------------------------------------------------------------------------------------------
+
+    def key_statements(self) -> list[Said]:
+        """Return those that count, each after what it links to."""
+        return [said for said in self._said if said.kind == "key" and self._counts(said)]
+
+    @cached_property
+    def readers(self) -> set[DeviceId]:
+        """The devices that may read."""
+        return {
+            device
+            for account, role in self.roles.items()
+            if rank(role) >= READER and account in self._accounts
+            for device, record in self._accounts[account].devices.items()
+            if not record.is_paper
+        }
+
+    @cached_property
+    def former(self) -> bytes:
+        """What a key statement says of the devices that the readers' accounts revoked."""
+        gone = {
+            device
+            for account, role in self.roles.items()
+            if rank(role) >= READER and account in self._accounts
+            for device in self._accounts[account].former
+        }
+        return blake3.blake3(b"".join(sorted(gone))).digest()
+
+    def keys_due(self) -> bool:
+        """Return whether an owner has to hand out keys: a reader lacks them, or somebody has them who may read no
+        more."""
+        newest = self._newest_keys()
+        return not newest or not all(self._fits(said) for said in newest)
+
+    def is_exposed(self) -> bool:
+        """Return whether the newest keys may be known to somebody who may read no more."""
+        return any(
+            said.former != self.former or not {device for device, _ in said.boxes} <= self.readers
+            for said in self._newest_keys()
+        )
+
+    def _newest_keys(self) -> list[Said]:
+        keys = self.key_statements()
+        return [said for said in keys if not any(self._is_before(said, other) for other in keys)]
+
+    def _fits(self, said: Said) -> bool:
+        return said.former == self.former and {device for device, _ in said.boxes} == self.readers
+
+    # -- invites ---------------------------------------------------------------------------------------------------
+
+    def invites(self) -> list[Invite]:
+        """Return those that count and were not cancelled."""
+        cancelled = {said.invite for said in self._said if said.kind == "cancel"}
+        used: dict[bytes, set[bytes]] = {}
+        for said in self._said:
+            if said.kind == "role" and said.invite:
+                used.setdefault(said.invite, set()).add(said.subject)
+        return [
+            Invite(s.hash, s.public, s.role, s.expires_ms, s.uses, len(used.get(s.hash, ())), s.account)
+            for s in self._said
+            if s.kind == "invite" and s.hash not in cancelled and self._counts(s)
+        ]
+
+    # -- what a new statement needs ----------------------------------------------------------------------------------
+
+    @property
+    def statements(self) -> tuple[bytes, ...]:
+        """All that are authorised, in byte order."""
+        return tuple(sorted(said.encoded for said in self._said))
+
+    def links(self) -> list[bytes]:
+        """Return what a new statement links to."""
+        linked = {link for said in self._said for link in said.links}
+        return links_of((said.hash for said in self._said if said.hash not in linked), self.root)
+
+    def vouched_by(self, account: bytes, device: DeviceId | None = None) -> dict[bytes, Role]:
+        """Return the roles that others have by an account, or by one device of it, alone: who removes that says them
+        again."""
+        by: dict[bytes, bool] = {}  # whether somebody else gave it, too
+        for said in self._said:
+            if said.kind == "role" and self._counts(said) and self._worth(said) == rank(self.role(said.subject)) > 0:
+                other = said.account != account or device not in (None, said.device)
+                by[said.subject] = by.get(said.subject, False) or other
+        return {subject: self.role(subject) for subject, other in by.items() if not other and subject != account}
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _take(self, given: set[bytes]) -> None:
+        signed = {said.hash: said for said in map(read, given) if said is not None and said.root == self.root}
+        lacking: dict[bytes, int] = {}
+        linking: dict[bytes, list[Said]] = {}
+        places: dict[bytes, int] = {}
+        ready: list[Said] = []
+        own_matters: Counter[bytes] = Counter()
+        for _, said in sorted(signed.items()):
+            links = [link for link in said.links if link != self.root]
+            lacking[said.hash] = len(links)
+            for link in links:
+                linking.setdefault(link, []).append(said)
+            if not links:
+                ready.append(said)
+        while ready and len(self._said) < MOST:
+            said = ready.pop(0)
+            before = 0
+            for link in said.links:
+                if link != self.root:
+                    before |= self._past[link] | 1 << places[link]
+            if not self._is_authorised(said, before):
+                continue
+            if said.kind == "accept" or said.subject == said.account:
+                own_matters[said.account] += 1
+                if own_matters[said.account] > MOST_OF_ONE:
+                    continue
+            places[said.hash] = len(self._said)
+            self._past[said.hash] = before
+            if said.kind == "role":
+                self._roles_mask |= 1 << len(self._said)
+            self._said.append(said)
+            for each in linking.get(said.hash, ()):
+                lacking[each.hash] -= 1
+                if not lacking[each.hash]:
+                    ready.append(each)
+        self._places = places
+        self.refused = len(given) - len(self._said)
+        self._now = self._standing((1 << len(self._said)) - 1, current=True)
+
+    def _is_authorised(self, said: Said, before: int) -> bool:
+        author = self._accounts.get(said.account)
+        if author is None or not author.is_known(said.device):
+            return False
+        standing = self._standing(before, current=False).get(said.account, 0)
+        if said.kind == "accept":
+            return standing > 0
+        if said.kind == "role" and said.subject == self.founder:
+            return False
+        if said.kind == "role" and said.subject == said.account and said.role == "none":
+            return standing > 0
+        return standing >= OWNER
+
+    def _counts(self, said: Said) -> bool:
+        return self._now.get(said.account, 0) >= OWNER and said.device in self._accounts[said.account].devices
+
+    def _worth(self, said: Said) -> int:
+        return _ceiling(said, self._abouts((1 << len(self._said)) - 1)[said.subject], self._past[said.hash])
+
+    def _abouts(self, which: int) -> dict[bytes, list[tuple[int, Said]]]:
+        about: dict[bytes, list[tuple[int, Said]]] = {}
+        for place, said in enumerate(self._said):
+            if which >> place & 1 and said.kind == "role":
+                about.setdefault(said.subject, []).append((place, said))
+        return about
+
+    def _standing(self, which: int, *, current: bool) -> dict[bytes, int]:
+        """Return each account's rank by the statements of a bit set, which holds their pasts. `current`: what devices
+        said that were revoked does not count."""
+        which &= self._roles_mask
+        if (which, current) in self._standings:
+            return self._standings[which, current]
+        about = self._abouts(which)
+        given = [
+            (said, _ceiling(said, about[said.subject], self._past[said.hash]))
+            for pairs in about.values()
+            for _, said in pairs
+            if not current or said.device in self._accounts[said.account].devices
+        ]
+        standing = {self.founder: OWNER}
+        changed = True
+        while changed:
+            changed = False
+            for said, worth in given:
+                if worth > standing.get(said.subject, 0) and standing.get(said.account, 0) >= OWNER:
+                    standing[said.subject] = worth
+                    changed = True
+        self._standings[which, current] = standing
+        return standing
+
+    def _is_before(self, one: Said, other: Said) -> bool:
+        return bool(self._past[other.hash] >> self._places[one.hash] & 1)
+
+
+def _ceiling(said: Said, about: Sequence[tuple[int, Said]], past: int) -> int:
+    """Return what a role comes to, given all that was said of its account."""
+    return min(rank(other.role) for place, other in about if other is said or not past >> place & 1)
+
+
+def _role(worth: int) -> Role:
+    return ROLES[worth]

@@ -7,7 +7,8 @@ does not count: the members say it again. A peer that is not of the account sees
 none: the outer layer is signed by a device and checked against the roster.
 
     statement = CBOR [account id, device, sealed, signature]
-    sealed    = XChaCha20-Poly1305 under a secret of the account, of CBOR [folder id, name, secrets, time_ms]
+    sealed    = XChaCha20-Poly1305 under a secret of the account, of CBOR [folder id, name, secrets, time_ms], and at
+                its end, where another account had the folder first, that account's id
     secrets   = [[epoch, secret]...] in order, or the secret of epoch 0 alone
     signature = Ed25519 by device over b"shoal folder statement" + account id + sealed
 """
@@ -15,7 +16,7 @@ none: the outer layer is signed by a device and checked against the roster.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shoal.crdt import codec
@@ -32,12 +33,14 @@ Secrets = tuple[tuple[int, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """A folder of the account. `secrets`: what all of the folder's keys are derived from."""
+    """A folder of the account. `secrets`: what all of the folder's keys are derived from; `founder`: the account that
+    shares it with this one, empty for a folder of its own."""
 
     id: FolderId
     name: str
     secrets: Secrets = field(repr=False)
     time_ms: int
+    founder: bytes = b""
 
     def keys(self) -> FolderKeys:
         """Return the folder's keys."""
@@ -54,8 +57,8 @@ class _Read:
 
 def make_statement(account: bytes, secret: bytes, key: DeviceKey, entry: FolderEntry) -> bytes:
     """Return the signed statement that `entry` is a folder of the account."""
-    body = codec.encode([entry.id, entry.name, [list(pair) for pair in entry.secrets], entry.time_ms])
-    sealed = seal(secret, body, CONTEXT + account)
+    body = [entry.id, entry.name, [list(pair) for pair in entry.secrets], entry.time_ms]
+    sealed = seal(secret, codec.encode([*body, entry.founder] if entry.founder else body), CONTEXT + account)
     return codec.encode([account, key.id, sealed, key.sign(CONTEXT + account + sealed)])
 
 
@@ -92,6 +95,9 @@ class Catalog:
             news.append(statement)
         return news
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def statements(self) -> list[bytes]:
         """Return every statement held, in byte order."""
         return sorted(self._held)
@@ -116,11 +122,12 @@ class Catalog:
             if counts(read.author):
                 by_folder.setdefault(read.entry.id, []).append(read)
         best = {}
-        for folder, reads in by_folder.items():
+        for folder, all_reads in by_folder.items():
+            # Nobody takes a folder over by saying later that it was another's first.
+            reads = [read for read in all_reads if read.entry.founder == all_reads[0].entry.founder]
             last = reads[-1]
             secrets = dict(pair for read in reversed(reads) for pair in read.entry.secrets)  # of two, the older
-            entry = FolderEntry(folder, last.entry.name, tuple(sorted(secrets.items())), last.entry.time_ms)
-            best[folder] = entry, last.sealed_with
+            best[folder] = replace(last.entry, secrets=tuple(sorted(secrets.items()))), last.sealed_with
         return best
 
     def _read(self, statement: bytes) -> _Read | None:
@@ -136,12 +143,14 @@ class Catalog:
             if opened is None:
                 return None
             sealed_with, plain = opened
-            folder, name, secrets, time_ms = codec.as_list(codec.decode(plain, MAX_STATEMENT), length=4)
+            fields = codec.as_list(codec.decode(plain, MAX_STATEMENT), most=5)
+            folder, name, secrets, time_ms, founder = [*fields, b""][:5] if len(fields) >= 4 else [None] * 5
             entry = FolderEntry(
                 FolderId(codec.as_bytes(folder, 16)),
                 codec.as_text(name, MAX_NAME),
-                _secrets(secrets),
+                secrets_from(secrets),
                 codec.as_int(time_ms),
+                codec.as_bytes(founder, 32) if founder else b"",
             )
         except codec.Malformed:
             return None
@@ -156,7 +165,8 @@ class Catalog:
         return None
 
 
-def _secrets(value: Any) -> Secrets:
+def secrets_from(value: Any) -> Secrets:
+    """Return secrets as they are kept and sent. Raises codec.Malformed for such as no folder has."""
     if isinstance(value, bytes):
         return ((0, codec.as_bytes(value, 32)),)
     pairs = [codec.as_list(pair, length=2) for pair in codec.as_list(value)]

@@ -61,6 +61,7 @@ class FolderRoster:
         self._said: list[Said] = []
         self._past: dict[bytes, int] = {}  # by hash, a bit set of places in `_said`
         self._standings: dict[tuple[int, bool], dict[bytes, int]] = {}
+        self._limits: dict[LogId, LogHead | None] = {}
         self._roles_mask = 0
         self._take(set(statements))
         self.roles: dict[bytes, Role] = {account: _role(worth) for account, worth in self._now.items() if worth}
@@ -88,6 +89,24 @@ class FolderRoster:
         """The accounts that had a role at any time, or have one."""
         return {self.founder, *(said.subject for said in self._said if said.kind == "role")}
 
+    @property
+    def said_of_roles(self) -> bool:
+        """Whether it was ever shared with anybody."""
+        return bool(self._roles_mask)
+
+    @cached_property
+    def authors(self) -> set[bytes]:
+        """The accounts that said something of it."""
+        return {said.account for said in self._said}
+
+    def about(self, account: bytes) -> list[bytes]:
+        """Return the roles that an account was given and what they rest on: what it may know that has none any more."""
+        needed = 0
+        for said in self._said:
+            if said.kind == "role" and said.subject == account:
+                needed |= self._past[said.hash] | 1 << self._places[said.hash]
+        return [said.encoded for place, said in enumerate(self._said) if needed >> place & 1]
+
     def role_of_device(self, device: DeviceId, *, accepted: bool = False) -> Role:
         """Return what a device may: the most that an account may which it is of. `accepted`: of who takes part."""
         among = self.accepted if accepted else self.roles
@@ -96,6 +115,11 @@ class FolderRoster:
 
     def limit(self, log: LogId) -> LogHead | None:
         """Return how much of a log is taken; None for all of it."""
+        if log not in self._limits:
+            self._limits[log] = self._limit(log)
+        return self._limits[log]
+
+    def _limit(self, log: LogId) -> LogHead | None:
         limit = NOTHING
         for account in self.mentioned:
             if account in self._accounts and self._accounts[account].is_known(log.device):

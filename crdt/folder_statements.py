@@ -28,10 +28,11 @@ from typing import Any, Literal, get_args
 import blake3
 
 from shoal.crdt import codec
+from shoal.crdt.catalog import Secrets, secrets_from
 from shoal.crdt.keys import DeviceKey, Unsealable, open_sealed, seal, verify_signature
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
-from shoal.crdt.statements import MAX_LINKS, SECRET, boxes_for, open_box_of, read_boxes, read_links
+from shoal.crdt.statements import MAX_LINKS, boxes_for, open_box_of, read_boxes, read_links
 
 CONTEXT = b"shoal share"
 MAX_STATEMENT = 256 * 1024
@@ -44,7 +45,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """In order of what they may: a holder keeps sealed replicas, a reader reads, a writer writes, an owner says who may."""
 
 Kind = Literal["role", "accept", "invite", "cancel", "key"]
-Secrets = tuple[tuple[int, bytes], ...]
 
 
 def rank(role: Role) -> int:
@@ -197,9 +197,7 @@ def open_secrets(said: Said, key: DeviceKey) -> tuple[str, Secrets]:
     plain = open_sealed(open_box_of(key, said.boxes), said.sealed, CONTEXT + said.root)
     try:
         name, pairs = codec.as_list(codec.decode(plain, MAX_STATEMENT), length=2)
-        rows = [codec.as_list(pair, length=2) for pair in codec.as_list(pairs)]
-        secrets = tuple((codec.as_int(epoch), codec.as_bytes(secret, SECRET)) for epoch, secret in rows)
-        return codec.as_text(name, MAX_NAME), secrets
+        return codec.as_text(name, MAX_NAME), secrets_from(pairs)
     except codec.Malformed as error:
         raise Unsealable(f"what was sealed is no folder's secrets: {error}") from error
 

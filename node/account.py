@@ -77,10 +77,13 @@ class Account:
     ) -> None:
         self._store = store
         self._vault = vault
+        self._shown: tuple[tuple[Roster, int], dict[FolderId, FolderEntry]] | None = None  # as long as nothing changes
         self._key = key
         self._now_ms = now_ms
         self._entropy = entropy
         self.changed: Callable[[], None] = lambda: None
+        self.is_shared: Callable[[FolderEntry], bool] = lambda entry: False  # its epochs begin with all who share it
+        self.takes_part: Callable[[FolderEntry], bool] = lambda entry: True
         saved = store.get("meta", ACCOUNT)
         if saved is None:
             self._begin(name)
@@ -92,6 +95,11 @@ class Account:
     @property
     def id(self) -> bytes:
         return self._roster.account
+
+    @property
+    def roster(self) -> Roster:
+        """Its devices, as others are told of them."""
+        return self._roster
 
     @property
     def name(self) -> str:
@@ -142,7 +150,24 @@ class Account:
         return self._roster.revocation_of(device)
 
     def folders(self) -> dict[FolderId, FolderEntry]:
-        return self._catalog.folders()
+        """Return the folders that the account has, or has a part in, by id."""
+        return {folder: entry for folder, entry in self._entries().items() if self.takes_part(entry)}
+
+    def entry(self, folder: FolderId) -> FolderEntry | None:
+        """Return what the catalog says of a folder, also of one that the account has no part in any more."""
+        return self._entries().get(folder)
+
+    def _entries(self) -> dict[FolderId, FolderEntry]:
+        state = self._roster, len(self._catalog)
+        if self._shown is None or self._shown[0] != state:
+            self._shown = state, self._catalog.folders()
+        return self._shown[1]
+
+    def keep(self, entry: FolderEntry) -> None:
+        """Tell the account's devices of a folder, or what is new of it."""
+        known = self.entry(entry.id)
+        self._say(replace(entry, time_ms=max(entry.time_ms, known.time_ms + 1 if known is not None else 0)))
+        self._saved()
 
     def folder_named(self, name: str) -> FolderEntry | None:
         """Return the folder of that name (of several, the oldest), or None."""
@@ -215,7 +240,7 @@ class Account:
             self._state([roster.new_key(self._roster, secret, self._key, self._now_ms())])
         for entry, exposed in self._catalog.to_say_again(self._sealing_secret(), self._is_exposed):
             secrets = entry.secrets
-            if exposed:
+            if exposed and not self.is_shared(entry):
                 secret = self._entropy(32)
                 secrets = (*secrets, (later_epoch(secrets[-1][0], secret), secret))
             self._say(replace(entry, secrets=secrets, time_ms=entry.time_ms + 1))

@@ -33,6 +33,10 @@ KINDS = frozenset(
         "device-renamed",
         "device-revoked",
         "keys-rotated",
+        "link-ended",
+        "link-made",
+        "link-used",
+        "log-cut",
         "log-in",
         "log-in-failed",
         "log-out",
@@ -45,11 +49,16 @@ KINDS = frozenset(
         "registered",
         "restored",
         "revoked",
+        "role-changed",
         "sealed",
+        "share-accepted",
+        "shared",
         "started",
         "stranger-refused",
         "token-revoked",
         "unsealed",
+        "unshared",
+        "write-refused",
     }
 )
 

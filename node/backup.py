@@ -14,11 +14,12 @@ from shoal.node.account import ACCOUNT
 from shoal.node.folder.selection import stored
 from shoal.node.limits import LIMITS
 from shoal.node.private import write_private
+from shoal.node.shares import PEOPLE, SHARES
 from shoal.node.store import Store
 
 BACKUP = "account.backup"  # its name in the home
 FOLDERS = b"folders"
-KEYS = (ACCOUNT, FOLDERS, LIMITS)
+KEYS = (ACCOUNT, FOLDERS, LIMITS, SHARES, PEOPLE)
 
 
 def back_up(store: Store, path: Path) -> None:

@@ -44,7 +44,7 @@ class Conversations:
     async def serve(self, stream: ByteStream) -> None:
         """Take a stream that a device opened to converse."""
         device = DeviceId(stream.peer)
-        if not self._node.account.is_member(device):
+        if not self._node.sharing.access.is_partner(device):
             await stream.reset()
             return
         with trio.move_on_after(5):
@@ -56,7 +56,8 @@ class Conversations:
 
     async def while_up(self, device: DeviceId) -> None:
         """Talk to a connected device until the conversation ends."""
-        name = self._node.account.devices().get(device, "a device")
+        await self._node.sharing.meet(device)
+        name = self._node.sharing.access.name_of(device)
         arrived, streams = trio.open_memory_channel[ByteStream](4)
         introduced = False
         self._incoming[device] = arrived
@@ -78,7 +79,7 @@ class Conversations:
             introduced = False
         finally:
             self._incoming.pop(device, None)
-        if not introduced and device in self._node.host.connected():
+        if not introduced and device in self._node.host.connected() and self._node.account.is_known(device):
             await self._node.membership.ask(device)  # why it does not converse
 
     async def _converse(self, device: DeviceId, stream: ByteStream) -> bool:
@@ -99,7 +100,7 @@ class Conversations:
 
     def _session_failed(self, device: DeviceId, reason: str) -> None:
         self._back_by[device] = trio.current_time() + BACK_AFTER_FAULT
-        name = self._node.account.devices().get(device, "a device")
+        name = self._node.sharing.access.name_of(device)
         self._node.events.add("session-failed", f"the conversation with {name} ended: {reason}")
 
     async def _hold(self, device: DeviceId) -> None:

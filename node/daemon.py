@@ -41,7 +41,10 @@ from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
 from shoal.node.home import Home
 from shoal.node.instance import is_copy, mark_own
+from shoal.node.joining import Joining
 from shoal.node.limits import Limits
+from shoal.node.meeting import PROTOCOL as SHARE
+from shoal.node.meeting import Meeting
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
 from shoal.node.membership import Membership
 from shoal.node.pairing import Pairing
@@ -53,6 +56,7 @@ from shoal.node.runtime import FolderRuntime
 from shoal.node.serving import Serving
 from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
+from shoal.node.sharing import Sharing
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
 from shoal.node.swarm import Swarm
@@ -106,6 +110,10 @@ class Node:
         self.neighbours: Callable[[], list[str]] = list  # folders that other accounts keep on this machine
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self.pairing = Pairing(self)
+        self.sharing = Sharing(self, store, now_ms)
+        self.meeting = Meeting(self)
+        self.joining = Joining(self)
+        self.now_ms = now_ms
         self.membership = Membership(self)
         self.recovery = Recovery(self)
         self.protection = Protection(self)
@@ -129,6 +137,7 @@ class Node:
         host.handle(PAIR, self.pairing.offers.serve)
         host.handle(MEMBERSHIP, self.membership.serve)
         host.handle(RECOVER, self.recovery.serve)
+        host.handle(SHARE, self.meeting.serve)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
@@ -136,6 +145,7 @@ class Node:
             nursery.start_soon(self._watch_speeds)
             nursery.start_soon(self.limits.run)
             self.start(self.membership.run)
+            self.start(self.sharing.run)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():
@@ -182,7 +192,7 @@ class Node:
     async def folder_join(self, name: str, path: str) -> FolderRuntime:
         """Keep a folder of the account at a path here; one that another device just added is waited for. Raises
         UserError."""
-        with trio.move_on_after(JOIN_WAITS if len(self.account.devices()) > 1 else 0):
+        with trio.move_on_after(JOIN_WAITS if self.sharing.access.partners() else 0):
             while self.account.folder_named(name) is None:
                 await self._account_news.wait()
         entry = self.account.folder_named(name)
@@ -210,11 +220,15 @@ class Node:
     def folder_remove(self, name: str) -> FolderRuntime:
         """Stop keeping a folder here; its files stay as they are. Raises UserError."""
         folder = self.folder_named(name)
+        self.drop_folder(folder)
+        return folder
+
+    def drop_folder(self, folder: FolderRuntime) -> None:
+        """Keep a folder no more that this account has no part in; its files stay."""
         self.stop_folder(folder)
         folder.erase()
         self.save_joined()
-        self.events.add("folder-removed", f"{name} is no longer kept here; its files stay")
-        return folder
+        self.events.add("folder-removed", f"{folder.entry.name} is no longer kept here; its files stay")
 
     def folder_named(self, name: str) -> FolderRuntime:
         """Return a joined folder. Raises UserError."""
@@ -234,7 +248,7 @@ class Node:
     def reached(self, device: DeviceId, address: str) -> None:
         """A device of the account was reached at an address, by a person's word."""
         self._book.worked(device, address, now_ms())
-        self.peering.trust(self.account.peers())
+        self.membership.trust()
 
     def known_addresses(self, device: DeviceId) -> list[str]:
         """Return where a device is tried."""
@@ -277,12 +291,13 @@ class Node:
         self._needs[folder] = now, need
         return need
 
-    def addresses(self) -> list[str]:
-        """Return where this device can be dialled, and where it reached the others."""
+    def addresses(self, asker: DeviceId) -> list[str]:
+        """Return where this device can be dialled, and where it reached others that `asker` shares folders with."""
+        known = self.sharing.access.known_to(asker)
         others = [
             f"{address}/p2p/{peer_id_text(device)}"
-            for device in self.account.devices()
-            if device != self.key.id
+            for device in self.sharing.access.partners()
+            if device in known
             for address in self._book.addresses(device)[:4]
         ]
         return [*self.host.addresses(), *others][:64]
@@ -299,7 +314,7 @@ class Node:
                 continue
             if whose == device:
                 news |= self._book.learn(whose, [bare])
-            elif whose != self.key.id and self.account.is_member(whose) and whose not in self.sessions:
+            elif whose != self.key.id and self.sharing.access.is_partner(whose) and whose not in self.sessions:
                 self.peering.hint(whose, [bare])
         if news:
             for other, session in self.sessions.items():
@@ -336,6 +351,10 @@ class Node:
         for conversation in list(self.sessions.values()):
             conversation.end()
 
+    def on_write_refused(self, device: DeviceId, folder: FolderId, author: DeviceId) -> None:
+        """A peer sent what its author may not write to the folder."""
+        self.sharing.on_write_refused(device, folder, author)
+
     def on_misbehaved(self, device: DeviceId, reason: str) -> None:
         """A peer sent what no honest one could."""
         self.events.add("peer-misbehaved", f"{peer_id_text(device)}: {reason}")
@@ -367,6 +386,7 @@ class Node:
         self._account_news.set()
         self._account_news = trio.Event()
         self.membership.account_changed()
+        self.sharing.account_changed()
         for conversation in self.sessions.values():
             conversation.say_hello()
 
@@ -384,7 +404,12 @@ class Node:
 
     def _start_folder(self, entry: FolderEntry, path: str, *, new: bool = False) -> FolderRuntime:
         """`new`: nobody else can know of it yet."""
-        runtime = FolderRuntime(entry, path, self._store, self.key, self.account.is_known, self.fetcher, now_ms)
+        access = self.sharing.access
+        is_known = partial(access.is_known, folder=entry.id)
+        runtime = FolderRuntime(entry, path, self._store, self.key, is_known, self.fetcher, now_ms)
+        runtime.replica.limit = partial(access.limit, folder=entry.id)
+        runtime.replica.read_only = not access.may_write(entry.id)
+        runtime.replica.keep_to_limits()
         self.folders[entry.id] = runtime
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = partial(self._progressed, entry.id)
@@ -401,7 +426,8 @@ class Node:
         """Wait until some other device has told all that it knows of a folder; for `HEARS` seconds at most without
         more of it coming."""
         known = -1
-        with trio.move_on_after(HEARS if len(self.account.devices()) > 1 else 0) as patience:
+        others = any(self.sharing.access.may_sync(device, folder) for device in self.sharing.access.partners())
+        with trio.move_on_after(HEARS if others else 0) as patience:
             while not any(
                 folder in session.progress and session.we_hold_all(folder) for session in self.sessions.values()
             ):

@@ -47,6 +47,7 @@ class Membership:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._revoked = False  # and that was acted on
+        self._dismissed: list[DeviceId] = []  # that are yet to hear of it
         self._known = node.account.records()
         self._keys = node.account.keys_count
         self._id = node.account.id
@@ -86,6 +87,8 @@ class Membership:
     def revoke(self, text: str, *, erase: bool) -> DeviceId:
         """Remove a device from the account, for good; return which it is. Raises UserError."""
         device = self.find(text)
+        if device != self._node.key.id:
+            self._node.sharing.vouch_for(device)
         self._account.revoke(device, erase=erase)
         return device
 
@@ -124,7 +127,8 @@ class Membership:
         node, account = self._node, self._account
         self._tell_of_changes()
         dismissed = [device for device in node.sessions if account.is_known(device) and not account.is_member(device)]
-        node.peering.trust([*account.peers(), *([] if account.is_revoked else dismissed)])
+        self._dismissed = [] if account.is_revoked else dismissed
+        self.trust()
         if not account.is_revoked:
             for device in dismissed:
                 node.sessions[device].dismiss(account.revocation_of(device))
@@ -140,7 +144,12 @@ class Membership:
     async def _part(self) -> None:
         """End what is left of conversations with devices that were told that they are of the account no more."""
         await trio.sleep(TOLD_WITHIN)
-        self._node.peering.trust(self._account.peers())
+        self._dismissed = []
+        self.trust()
+
+    def trust(self) -> None:
+        """Keep connections to the devices that are to be talked to."""
+        self._node.peering.trust([*self._node.sharing.access.sought(), *self._dismissed])
 
     def _tell_of_changes(self) -> None:
         """Say what became of the account's devices and keys, whoever did it."""

@@ -104,7 +104,7 @@ class Pairing:
     def _on_result(self, device: DeviceId, text: str, joined: bool) -> None:
         if joined:
             self._node.events.add("paired", f"paired with {text}")
-            self._node.peering.trust(self._node.account.peers())
+            self._node.membership.trust()
         else:
             self._node.events.add("pairing-failed", text)
         if self._node.mdns is not None:

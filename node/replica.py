@@ -9,7 +9,7 @@ Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import blake3
@@ -26,6 +26,7 @@ from shoal.crdt.newborn import taken_names
 from shoal.crdt.tree import Tree
 from shoal.node.changes import Committed, Create, Delete, DocChange, Edit, Move, Resolve
 from shoal.node.dirty import DirtyNodes
+from shoal.node.errors import UserError
 from shoal.node.name_rules import NameRules
 from shoal.node.shard_store import StoredShards
 from shoal.node.shown_names import ShownNames
@@ -48,8 +49,9 @@ class Refusal:
 
 class Replica:
     """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew;
-    `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along; `keys`:
-    the folder's, replaced when it has a new epoch."""
+    `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along;
+    `keys`: the folder's, replaced when it has a new epoch; `limit`: how much of a log is taken, None for all of it;
+    `read_only`: this device may not write to the folder."""
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class Replica:
         self.changed: Callable[[], None] = lambda: None
         self.grown: Callable[[], None] = lambda: None
         self.rolled_back: Callable[[], None] = lambda: None
+        self.limit: Callable[[LogId], LogHead | None] = lambda log_id: None
+        self.read_only = False
         self.is_on_disk: Callable[[NodeId], bool] = lambda node: False
         self._key = key
         self._is_known = is_known
@@ -160,7 +164,9 @@ class Replica:
         self, changes: Sequence[DocChange], record: Callable[[list[Committed]], None] = lambda results: None
     ) -> list[Committed]:
         """Make changes of the document, durable when this returns; one result a change, in order. What `record` stages
-        of them in `staging` is in the same batch."""
+        of them in `staging` is in the same batch. Raises UserError where this device may not write."""
+        if changes and self.read_only:
+            raise UserError("read-only", "you may read this folder, and not change it", "ask one of its owners")
         facts: Facts = []
         results: list[Committed] = []
         for change in changes:
@@ -250,6 +256,7 @@ class Replica:
                     if entry.seq < head.length:
                         continue
                     log.check_place(entry, self.folder, head, self._is_known)
+                    self._check_limit(entry)
                     updates = log.open_body(entry, self.keys, self._earlier(entry.log))
                     facts = self._document.apply(updates, _client(entry.log))
                 except log.EntryRefused as error:
@@ -268,6 +275,58 @@ class Replica:
             self.grown()
             self.changed()
         return refusal
+
+    def within_limits(self, heads: Mapping[LogId, LogHead]) -> dict[LogId, LogHead]:
+        """Return what may be had of the logs that a peer holds."""
+        within = {}
+        for log_id, head in heads.items():
+            limit = self.limit(log_id)
+            kept = head if limit is None or head.length <= limit.length else limit
+            if kept.length:
+                within[log_id] = kept
+        return within
+
+    def keep_to_limits(self) -> bool:
+        """Forget what is held of logs beyond what is taken of them; return whether there was any. What it said is said
+        again by this device, if it may: it came in good faith."""
+        beyond = {
+            log_id: limit
+            for log_id, head in self.frontier.items()
+            if (limit := self.limit(log_id)) is not None and head.length > limit.length
+        }
+        if not beyond:
+            return False
+        known = list(self._document.facts())
+        with self._atomic():
+            for log_id, limit in beyond.items():
+                for seq in range(limit.length, self.frontier[log_id].length):
+                    self.staging.delete("log", self._entry_key(log_id, seq))
+                if limit.length:
+                    self._set_head(log_id, limit)
+                else:
+                    del self.frontier[log_id]
+                    self.staging.delete("meta", self.folder + b"head" + log_id.key())
+            self._shards.clear()
+            if self.log_id in beyond:
+                self._begin_incarnation()
+            self._document.forget()
+            kept = list(self._replay())
+            kept_ids = {fact.id for _, fact in kept}
+            lost = [(node, fact) for node, fact in known if fact.id not in kept_ids]
+            if not self.read_only:
+                self._append(self._document.add(lost))
+            elif lost:
+                self._plant(kept, {node for node, _ in lost})
+        self.grown()
+        self.changed()
+        return True
+
+    def _plant(self, facts: Facts, gone: Iterable[NodeId]) -> None:
+        """Make the tree anew, of these facts alone; `gone`: nodes of which some are no more."""
+        self._index.erase()
+        self._take(facts, {})
+        for node in gone:
+            self.dirty.mark(node, self.size_of(node))
 
     def begin_anew(self) -> None:
         """Write a log of its own from here on: this store is a copy, and its log may have gone on elsewhere."""
@@ -364,6 +423,15 @@ class Replica:
         for encoded, after in log.write_entries(self._key, self.keys, self.folder, self.log_id, head, updates):
             self.staging.put("log", self._entry_key(self.log_id, after.length - 1), encoded)
             self._set_head(self.log_id, after)
+
+    def _check_limit(self, entry: log.Entry) -> None:
+        limit = self.limit(entry.log)
+        if limit is None or entry.seq + 1 < limit.length:
+            return
+        if entry.seq >= limit.length:
+            raise log.NotAMember("its author may not write to the folder")
+        if entry.hash != limit.hash:
+            raise log.Forked("it is not what was known of its author's log")
 
     def _earlier(self, log_id: LogId) -> Callable[[int], bytes | None]:
         return lambda seq: self.staging.get("log", self._entry_key(log_id, seq))

@@ -34,7 +34,7 @@ class Serving:
 
     async def exchange(self, stream: ByteStream) -> None:
         """Serve a stream that a device opened."""
-        if not self._node.account.is_member(DeviceId(stream.peer)):
+        if not self._node.sharing.access.is_partner(DeviceId(stream.peer)):
             await stream.reset()
             return
         await serve(self.limited(FrameStream(stream, MAX_FRAME)), self)
@@ -42,7 +42,7 @@ class Serving:
     async def bulk(self, stream: ByteStream) -> None:
         """Agree on a bulk channel over a stream that a device opened, and serve that."""
         node, device = self._node, DeviceId(stream.peer)
-        admitted = node.account.is_member(device) and node.bulk.admit(device)
+        admitted = node.sharing.access.is_partner(device) and node.bulk.admit(device)
         try:
             if admitted:
                 with contextlib.suppress(StreamClosed, BadBulk, FrameTooLarge):
@@ -59,7 +59,8 @@ class Serving:
 
     def may_read(self, peer: bytes, folder: bytes) -> bool:
         """Return whether the peer may have the folder's chunks."""
-        return self._node.account.is_member(DeviceId(peer)) and FolderId(folder) in self._node.folders
+        known = FolderId(folder) in self._node.folders
+        return known and self._node.sharing.access.may_sync(DeviceId(peer), FolderId(folder))
 
     async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
         """Return chunks from this disk."""

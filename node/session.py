@@ -1,7 +1,9 @@
-"""What two devices of an account say to each other while connected: protocol `/shoal/sync/1`.
+"""What two devices of an account, or of two that share a folder, say to each other while connected, by `/shoal/sync/1`.
 
 Frames of canonical CBOR, each an array whose first element is its kind:
-    ["hello", roster statements, catalog statements, addresses]   at the start, and again when any of it changed
+    ["hello", roster statements, catalog statements, addresses]   at the start, and again when any of it changed; to a
+                                        device of another account the addresses alone
+    ["share", bundles, people]          what is known of shared folders, see `meeting`; at the start and when it changed
     ["sync", folder id, message]        a message of `crdt.antientropy` about a folder that the sender has joined
     ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
     ["have", folder id, chunk ids]      chunks, 32 bytes each, that came to the sender's disk; to who lacks some
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -34,15 +36,17 @@ from shoal.crdt.antientropy import (
     PeerMisbehaved,
     Send,
 )
-from shoal.crdt.antientropy_messages import Entries, Holds, decode_message, encode_message
+from shoal.crdt.antientropy_messages import Ack, Entries, Holds, Message, decode_message, encode_message
 from shoal.crdt.log import LogId
 from shoal.crdt.model import DeviceId, FolderId
+from shoal.node.access import Access
 from shoal.node.account import Account
 from shoal.node.folder.coming import Coming
 from shoal.node.folder.coming import decode as decode_coming
 from shoal.node.holdings import Held, HeldQuestions
 from shoal.node.possession import NONCE
 from shoal.node.replica import Replica
+from shoal.node.shares import Bundle, Person, decode_bundle
 from shoal.transfer.stream import FrameStream, StreamClosed
 
 PROTOCOL = "/shoal/sync/1"
@@ -78,10 +82,32 @@ class Attests(Protocol):
         ...
 
 
+class Sharers(Protocol):
+    """What is known of shared folders."""
+
+    @property
+    def access(self) -> Access:
+        """Who may have and say what."""
+        ...
+
+    def told_to(self, device: DeviceId) -> list[Any]:
+        """Return the bundles and people that a device may know of."""
+        ...
+
+    def take(self, device: DeviceId, bundles: Iterable[Bundle], people: Mapping[bytes, Person]) -> None:
+        """Take what a device told."""
+        ...
+
+
 class Surroundings(Protocol):
     """What a session needs of its node."""
 
     account: Account
+
+    @property
+    def sharing(self) -> Sharers:
+        """The shared folders."""
+        ...
 
     def replicas(self) -> Mapping[FolderId, Replica]:
         """Return the folders joined here."""
@@ -96,8 +122,8 @@ class Surroundings(Protocol):
         """Who has a version's bytes."""
         ...
 
-    def addresses(self) -> list[str]:
-        """Return where this device can be reached."""
+    def addresses(self, asker: DeviceId) -> list[str]:
+        """Return where this device can be reached, and others that `asker` knows of."""
         ...
 
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
@@ -118,6 +144,10 @@ class Surroundings(Protocol):
 
     def on_log_restarted(self) -> None:
         """What all peers were told of our logs is not so any more: all conversations have to begin anew."""
+        ...
+
+    def on_write_refused(self, device: DeviceId, folder: FolderId, author: DeviceId) -> None:
+        """A peer sent what its author may not write to the folder."""
         ...
 
     def on_misbehaved(self, device: DeviceId, reason: str) -> None:
@@ -150,6 +180,7 @@ class Session:
     async def run(self) -> None:
         """Converse until the stream ends. Raises StreamClosed, and codec.Malformed for what no peer of ours sends."""
         self.say_hello()
+        self.tell_shares()
         for folder in self._node.replicas():
             self.join(folder)
         self._queue(["ping"])  # that was all
@@ -169,12 +200,27 @@ class Session:
 
     def say_hello(self) -> None:
         """Tell all that is known of the account, and where this device is."""
-        known = self._node.account.invitation()
-        self._queue(["hello", list(known.roster), list(known.catalog), self._node.addresses()])
+        if self._is_own:
+            known = self._node.account.invitation()
+            self._queue(["hello", list(known.roster), list(known.catalog), self._node.addresses(self.device)])
+        else:
+            self._queue(["hello", [], [], self._node.addresses(self.device)])
+
+    def tell_shares(self) -> None:
+        """Tell what the peer may know of shared folders."""
+        self._queue(["share", *self._node.sharing.told_to(self.device)])
+
+    def admit(self) -> None:
+        """Who may have which folder changed: go by that, and ask anew for what may be taken now."""
+        for folder in self._node.replicas():
+            if self._may_sync(folder):
+                self.join(folder)
+            elif folder in self._machines:
+                self.leave(folder)
 
     def join(self, folder: FolderId) -> None:
         """A folder was joined here, or is at the start."""
-        if self._dismissed:
+        if self._dismissed or not self._may_sync(folder):
             return
         replica = self._node.replicas()[folder]
         self._machines[folder] = AntiEntropy(own=replica.log_id)
@@ -188,6 +234,8 @@ class Session:
 
     def tell_have(self, folder: FolderId, chunks: Sequence[bytes]) -> None:
         """Chunks came to this disk, which the peer may lack: it is told soon, of many at once."""
+        if folder not in self._machines:
+            return
         gained = self._gained.setdefault(folder, [])
         if not gained:
             self._told_at = min(self._told_at, self._now() + GATHER)
@@ -196,7 +244,8 @@ class Session:
 
     def tell_coming(self, folder: FolderId, coming: Coming) -> None:
         """This device reads a file that the peer may need, and can give these chunks of it."""
-        self._queue(["coming", folder, *coming.encode()])
+        if folder in self._machines:
+            self._queue(["coming", folder, *coming.encode()])
 
     def dismiss(self, proof: Sequence[bytes]) -> None:
         """The device is of the account no more: tell it so, and nothing else. It ends the conversation then."""
@@ -233,6 +282,14 @@ class Session:
         return machine is not None and replica is not None and machine.we_hold_all(replica.frontier)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the peer is of this account."""
+        return self._node.account.is_member(self.device)
+
+    def _may_sync(self, folder: FolderId) -> bool:
+        return self._node.sharing.access.may_sync(self.device, folder)
 
     def _queue(self, message: list[Any]) -> None:
         if self._dismissed or self._waiting > OUTBOX:
@@ -310,6 +367,10 @@ class Session:
             match codec.as_list(codec.decode(frame, MAX_FRAME, MAX_DEPTH), most=5):
                 case ["hello", roster, catalog, addresses]:
                     self._on_hello(roster, catalog, addresses)
+                case ["share", list(bundles), list(people)]:
+                    self._on_share(bundles, people)
+                case [_, bytes(folder), *_] if not self._may_sync(FolderId(folder)):
+                    pass  # it has no part in that one, or has not heard of it yet
                 case ["sync", bytes(folder), bytes(message)]:
                     await self._on_sync(FolderId(folder), message)
                 case ["need", bytes(folder), int(files), int(size)]:
@@ -347,19 +408,43 @@ class Session:
                     raise codec.Malformed("not a message of this protocol")
 
     def _on_hello(self, roster: Any, catalog: Any, addresses: Any) -> None:
-        self._node.account.merge(
-            [codec.as_bytes(said) for said in codec.as_list(roster)],
-            [codec.as_bytes(said) for said in codec.as_list(catalog)],
-        )
+        if self._is_own:
+            self._node.account.merge(
+                [codec.as_bytes(said) for said in codec.as_list(roster)],
+                [codec.as_bytes(said) for said in codec.as_list(catalog)],
+            )
         self._node.on_hello(self.device, [codec.as_text(a, 512) for a in codec.as_list(addresses, most=64)])
+
+    def _on_share(self, bundles: list[Any], people: list[Any]) -> None:
+        persons = [Person.decode(each) for each in people]
+        self._node.sharing.take(
+            self.device, [decode_bundle(each) for each in bundles], {person.id: person for person in persons}
+        )
 
     async def _on_sync(self, folder: FolderId, message: bytes) -> None:
         machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
         if machine is None or replica is None:
             return  # not joined here: nothing is known of it, and nothing said
         self._progress(folder)
-        self._do(folder, machine.receive(decode_message(message), replica.frontier))
+        decoded = self._admissible(folder, replica, decode_message(message))
+        if decoded is not None:
+            self._do(folder, machine.receive(decoded, replica.frontier))
         await trio.lowlevel.checkpoint()
+
+    def _admissible(self, folder: FolderId, replica: Replica, message: Message) -> Message | None:
+        """Return a message without what is not taken of anybody's logs; None where nothing is left of it."""
+        match message:
+            case Holds(heads, ask):
+                return Holds(replica.within_limits(heads), ask)
+            case Ack(heads):
+                return Ack(replica.within_limits(heads))
+            case Entries(log, first):
+                limit = replica.limit(log)
+                if limit is not None and message.end > limit.length:
+                    self._node.on_write_refused(self.device, folder, log.device)
+                    kept = message.entries[: max(0, limit.length - first)]
+                    return Entries(log, first, kept) if kept else None
+        return message
 
     def _do(self, folder: FolderId, commands: list[Command]) -> None:
         machine, replica = self._machines[folder], self._node.replicas()[folder]

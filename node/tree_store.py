@@ -141,6 +141,13 @@ class StoredIndex:
         """Return every node that ever had a losing head."""
         return {NodeId(node) for _, node in self._staging.scan("index", self._folder + b"o")}
 
+    def erase(self) -> None:
+        """Have no node be in it."""
+        self.forget()
+        for kind in (b"n", b"c", b"x", b"o", b"r"):
+            for key, _ in list(self._staging.scan("index", self._folder + kind)):
+                self._staging.delete("index", key)
+
     def forget(self) -> None:
         """Drop decoded records: after staged changes were discarded they may say too much."""
         self._cache.clear()

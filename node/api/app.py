@@ -19,7 +19,19 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
-from shoal.node.api import account, conflicts, devices, limits, metadata, one_way, selective, users, versions, views
+from shoal.node.api import (
+    account,
+    conflicts,
+    devices,
+    limits,
+    metadata,
+    one_way,
+    selective,
+    sharing,
+    users,
+    versions,
+    views,
+)
 from shoal.node.api import household as accounts
 from shoal.node.api.scrub import add_scrub
 from shoal.node.daemon import Node
@@ -122,7 +134,7 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
 
     @app.get("/api/peers")
     async def get_peers() -> list[dict[str, Any]]:
-        return [views.device_view(node, device) for device in node.account.peers()]
+        return [views.device_view(node, device) for device in node.sharing.access.partners()]
 
     @app.post("/api/pair/offer")
     async def offer() -> dict[str, Any]:
@@ -148,7 +160,8 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
         exclude, only = selective.check_joining(body.exclude, body.only, body.path)
         mode = one_way.mode_named(body.mode)
         folder = await node.folder_join(body.name, body.path)
-        folder.engine.set_mode(mode)
+        if mode != "both" or not folder.replica.read_only:
+            folder.engine.set_mode(mode)
         selective.choose_at_joining(folder, exclude, only)
         node.chosen()
         return views.folder_view(node, folder)
@@ -190,6 +203,7 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
     limits.add_routes(app, node)
     devices.add_routes(app, node)
     account.add_routes(app, node)
+    sharing.add_routes(app, node)
     users.add_routes(app, node, household)
     if is_first:
         accounts.add_routes(app, household)

@@ -22,11 +22,12 @@ def shown(text: str) -> str:
 def status(node: Node) -> dict[str, Any]:
     """Return the whole state: this device, its folders, the other devices."""
     folders = [folder_view(node, folder) for folder in node.folders.values()]
-    devices = [device_view(node, device) for device in node.account.peers()]
+    partners = node.sharing.access.partners()
+    devices = [device_view(node, device) for device in partners]
     # In sync: all that is connected is, and so are the folders here; and nobody is about to tell otherwise.
     connected = [device for device in devices if device["connected"]]
     in_sync = all(folder["in_sync"] for folder in folders)
-    in_sync = in_sync and not any(node.expects(device) for device in node.account.peers())
+    in_sync = in_sync and not any(node.expects(device) for device in partners)
     return {
         "device": {
             "id": peer_id_text(node.key.id),
@@ -65,6 +66,7 @@ def folder_view(node: Node, folder: FolderRuntime) -> dict[str, Any]:
         "needed_files": state.needed_files,
         "needed_bytes": state.needed_bytes,
         "held_deletions": state.held,
+        "role": node.sharing.access.role(folder.entry.id),
         "conflicts": conflicts.count(folder),
         "left_out": sorted(shown(path) for path in folder.engine.chooser.left_out_paths()),
         "kept_files": state.kept,
@@ -96,7 +98,8 @@ def device_view(node: Node, device: DeviceId) -> dict[str, Any]:
     down, up = node.speeds.of(device)
     return {
         "id": peer_id_text(device),
-        "name": node.account.devices()[device],
+        "name": node.sharing.access.name_of(device),
+        "is_own": node.account.is_member(device),
         "connected": session is not None,
         "address": node.peering.remote.get(device, ""),
         "known_addresses": node.known_addresses(device),
@@ -115,6 +118,8 @@ def folders(node: Node) -> list[dict[str, Any]]:
             "id": entry.id.hex(),
             "path": shown(node.folders[entry.id].path) if entry.id in node.folders else None,
             "joined": entry.id in node.folders,
+            "role": node.sharing.access.role(entry.id),
+            "shared": node.account.is_shared(entry),
         }
         for entry in sorted(node.account.folders().values(), key=lambda entry: (entry.name, entry.time_ms))
     ]

@@ -22,6 +22,7 @@ from shoal.node.cli import (
     one_way,
     pairing,
     selective,
+    sharing,
     users,
 )
 from shoal.node.cli.client import folder_route, with_query
@@ -77,6 +78,7 @@ def version() -> None:
 
 lifecycle.add_commands(app)
 pairing.add_commands(app)
+sharing.add_commands(app)
 
 
 @folder_app.command("add")

@@ -51,12 +51,13 @@ def offer(*, qr: bool) -> None:
     print(f"On the other device, within ten minutes:\n\n    shoal pair {made['code']}\n")
     print(f"If it is not on this network:\n\n    shoal pair '{made['link']}'\n")
     if qr:
-        _show_qr(made["link"])
+        show_qr(made["link"])
     print("Waiting for it ... (Ctrl-C stops waiting; the code stays valid)", flush=True)
     _wait(made)
 
 
-def _show_qr(link: str) -> None:
+def show_qr(link: str) -> None:
+    """Show a link as a QR code in the terminal."""
     import segno  # here, because it costs 20 ms
 
     segno.make(link, error="l", micro=False).terminal(out=sys.stdout, compact=True, border=2)

@@ -259,6 +259,15 @@ class FolderEngine:
         self.scan_soon()
         self.retry_now()
 
+    def set_read_only(self, read_only: bool) -> None:
+        """Whether this device may write to the folder changed, perhaps."""
+        if read_only != self.replica.read_only:
+            self.replica.read_only = read_only
+            self.one_way.begin_anew()
+            self.looking.forget_held()
+            self.scan_soon()
+            self.retry_now()
+
     async def revert(self) -> int:
         """Put back what was changed here as the others have it; return how many changes that were."""
         await self.scan()

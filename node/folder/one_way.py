@@ -18,6 +18,7 @@ import trio
 
 from shoal.crdt.ids import derived_node_id
 from shoal.crdt.model import ROOT, NodeId
+from shoal.node.errors import UserError
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.local import MAX_DEPTH, PRIVATE, LocalIndex, LocalNode
 from shoal.node.folder.override import differing
@@ -54,10 +55,15 @@ class OneWay:
         self._selection = selection
         self._key = replica.folder + b"mode"
         saved = replica.staging.get("meta", self._key)
-        self.mode: Mode = next((mode for mode in MODES if mode.encode() == saved), "both")
+        self._chosen: Mode = next((mode for mode in MODES if mode.encode() == saved), "both")
         self.local: dict[str, LocalChange] = {}
         self.aside: dict[NodeId, int] = {}
         self._blocked: set[NodeId] = set()
+
+    @property
+    def mode(self) -> Mode:
+        """Which way it goes: as was chosen, and only this way where this device may not write."""
+        return "receive-only" if self._replica.read_only else self._chosen
 
     @property
     def has_a_say(self) -> bool:
@@ -65,10 +71,18 @@ class OneWay:
         return self.mode == "both"
 
     def set_mode(self, mode: Mode) -> None:
-        """Go another way from now on; durable when this returns."""
+        """Go another way from now on; durable when this returns. Raises UserError where this device may not write."""
+        if self._replica.read_only and mode != "receive-only":
+            raise UserError(
+                "wrong-role", "you may read this folder, and not change it: it is receive-only", "ask one of its owners"
+            )
         self._replica.staging.put("meta", self._key, mode.encode())
         self._replica.staging.commit(sync=True)
-        self.mode = mode
+        self._chosen = mode
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was found, after the mode changed: it is looked for anew."""
         self.local.clear()
         self._blocked.clear()
         self.aside.clear()

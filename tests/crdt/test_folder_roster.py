@@ -2,18 +2,19 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.crdt import codec
+from shoal.crdt.catalog import Secrets
 from shoal.crdt.folder_roster import FolderRoster
 from shoal.crdt.folder_statements import (
     ROLES,
     Author,
     Role,
-    Secrets,
     cut_rows,
     open_secrets,
     rank,
@@ -84,10 +85,10 @@ class World:
         *,
         knowing: set[bytes] | None = None,
         device: int = 0,
-        cuts: object = (),
+        cuts: Any = (),
     ) -> bytes:
         seen = self.roster(knowing)
-        made = say(by.author(device), "role", seen.root, seen.links(), [to.id, role, list(cuts), b""], 0)  # type: ignore[call-overload]
+        made = say(by.author(device), "role", seen.root, seen.links(), [to.id, role, list(cuts), b""], 0)
         self.said.add(made)
         return made
 
@@ -385,7 +386,7 @@ def _lie(rng: random.Random, world: World, liar: Person, about: Person, known: s
     """Return a statement that its author may not make, or that is not what it seems."""
     seen = world.roster(known)
     links = rng.choice((seen.links(), [seen.root]))
-    says = [about.id, rng.choice(ROLES[1:]), [], b""]
+    says: list[Any] = [about.id, rng.choice(ROLES[1:]), [], b""]
     kind = rng.randrange(4)
     if kind == 0:  # in another's name
         made = say(Author(world.founder.id, liar.keys[0]), "role", seen.root, links, says, 0)

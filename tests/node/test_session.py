@@ -27,7 +27,11 @@ class Quiet:
 
     def __init__(self) -> None:
         known = SimpleNamespace(roster=[], catalog=[])
-        self.account: Any = SimpleNamespace(invitation=lambda: known, merge=lambda *said: None, folders=dict)
+        self.account: Any = SimpleNamespace(
+            invitation=lambda: known, merge=lambda *said: None, folders=dict, is_member=lambda device: True
+        )
+        access = SimpleNamespace(may_sync=lambda device, folder: True)
+        self.sharing: Any = SimpleNamespace(access=access, told_to=lambda device: [[], []])
         self.questions = 0
 
     def replicas(self) -> Mapping[FolderId, Replica]:
@@ -48,7 +52,7 @@ class Quiet:
         await trio.sleep(1)
         return [nonce + asker] * len(asked)
 
-    def addresses(self) -> list[str]:
+    def addresses(self, asker: DeviceId) -> list[str]:
         return []
 
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None: ...
@@ -60,6 +64,8 @@ class Quiet:
     def on_peer_news(self, device: DeviceId, folder: FolderId) -> None: ...
 
     def on_log_restarted(self) -> None: ...
+
+    def on_write_refused(self, device: DeviceId, folder: FolderId, author: DeviceId) -> None: ...
 
     def on_misbehaved(self, device: DeviceId, reason: str) -> None: ...
 

@@ -1,0 +1,201 @@
+"""The API's routes for contacts, and for folders that are shared with other people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from shoal.crdt.folder_roster import FolderRoster
+from shoal.crdt.folder_statements import ROLES, Role
+from shoal.node.api import views
+from shoal.node.daemon import Node
+from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.links import is_share_link
+from shoal.node.shares import Person, short_id
+
+MAX_DAYS = 3650
+
+
+class AddContact(BaseModel):
+    """Somebody's card, and what to call them."""
+
+    card: str
+    name: str | None = Field(default=None, max_length=64)
+
+
+class Share(BaseModel):
+    """With whom, as a contact's name or a card, and as what."""
+
+    whom: str
+    role: str = "reader"
+
+
+class MakeLink(BaseModel):
+    """What the link makes of who opens it; `valid_s`: seconds, `uses`: how many may; 0 for no end of either."""
+
+    role: str = "reader"
+    valid_s: int = Field(default=7 * 86400, ge=0, le=MAX_DAYS * 86400)
+    uses: int = Field(default=1, ge=0, le=1_000_000)
+
+
+class Unshare(BaseModel):
+    """From whom; None for who asks: it leaves."""
+
+    whom: str | None = None
+    links: bool = False
+
+
+class Accept(BaseModel):
+    """A folder that somebody shares, or a link to one. `name`: what to call it here; `path`: where to keep it, None for
+    not yet."""
+
+    what: str
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    path: str | None = None
+
+
+class Decline(BaseModel):
+    """A folder that somebody shares."""
+
+    what: str
+
+
+def role_named(text: str) -> Role:
+    """Return the role of that name. Raises UserError."""
+    for role in ROLES[1:]:
+        if role == text:
+            if role == "holder":
+                raise UserError(
+                    "not-yet", "a holder keeps sealed replicas, which are not built yet", "choose another role", 2, 400
+                )
+            return role
+    raise UserError("bad-role", f"{text!r} is no role", "choose one of owner, writer, reader, holder", EXIT_USAGE, 400)
+
+
+def add_routes(app: FastAPI, node: Node) -> None:
+    """Add the routes."""
+
+    def person(found: Person) -> dict[str, Any]:
+        roster = node.sharing.shares.roster_of(found.id)
+        devices = roster.devices.items() if roster is not None else ()
+        return {
+            "name": found.name,
+            "id": short_id(found.id),
+            "account": found.id.hex(),
+            "is_contact": found.is_contact,
+            "met": roster is not None,
+            "devices": [
+                {"name": record.name, "connected": device in node.sessions}
+                for device, record in devices
+                if not record.is_paper
+            ],
+        }
+
+    def share_view(roster: FolderRoster) -> dict[str, Any]:
+        me, shares = node.account.id, node.sharing.shares
+        entry = node.account.entry(roster.folder)
+        return {
+            "folder": entry.name if entry is not None else None,
+            "id": roster.folder.hex(),
+            "role": roster.role(me),
+            "people": [
+                {
+                    "name": "you" if account == me else shares.name_of(account),
+                    "id": short_id(account),
+                    "role": role,
+                    "accepted": account in roster.accepted,
+                    "founder": account == roster.founder,
+                }
+                for account, role in sorted(roster.roles.items(), key=lambda pair: (-ROLES.index(pair[1]), pair[0]))
+            ],
+            "links": [
+                {"id": i.hash.hex()[:8], "role": i.role, "expires_ms": i.expires_ms, "uses": i.uses, "used": i.used}
+                for i in roster.invites()
+            ],
+        }
+
+    @app.get("/api/contacts/card")
+    async def card() -> dict[str, Any]:
+        return {"card": node.joining.own_card(), "name": node.sharing.own_name}
+
+    @app.get("/api/contacts")
+    async def get_contacts() -> list[dict[str, Any]]:
+        return [person(found) for found in node.joining.contacts()]
+
+    @app.post("/api/contacts")
+    async def add_contact(body: AddContact) -> dict[str, Any]:
+        return person(await node.joining.add_contact(body.card, body.name))
+
+    @app.delete("/api/contacts/{name}")
+    async def remove_contact(name: str) -> dict[str, Any]:
+        return {"removed": node.joining.remove_contact(name).name}
+
+    @app.get("/api/shares")
+    async def get_shares() -> dict[str, Any]:
+        me, shares = node.account.id, node.sharing.shares
+        mine = [each for each in shares.all.values() if me in each.accepted and (each.said_of_roles or each.invites())]
+        return {
+            "shared": sorted((share_view(each) for each in mine), key=lambda each: each["folder"] or ""),
+            "offered": [
+                {"folder": each.name, "id": each.roster.folder.hex(), "role": each.role, "by": each.by}
+                for each in node.sharing.offered()
+            ],
+        }
+
+    @app.post("/api/folders/{name}/share")
+    async def share(name: str, body: Share) -> dict[str, Any]:
+        role, folder = role_named(body.role), node.joining.folder(name)
+        whom = await node.joining.share(folder.id, body.whom, role)
+        roster = node.sharing.shares.of(folder.id)
+        return {
+            "folder": folder.name,
+            "with": whom.name,
+            "role": role,
+            "accepted": roster is not None and whom.id in roster.accepted,
+        }
+
+    @app.post("/api/folders/{name}/link")
+    async def make_link(name: str, body: MakeLink) -> dict[str, Any]:
+        role, folder = role_named(body.role), node.joining.folder(name)
+        expires_ms = node.now_ms() + 1000 * body.valid_s if body.valid_s else 0
+        link = node.joining.make_link(folder.id, role, expires_ms, body.uses)
+        return {"folder": folder.name, "link": link, "role": role, "expires_ms": expires_ms, "uses": body.uses}
+
+    @app.post("/api/folders/{name}/unshare")
+    async def unshare(name: str, body: Unshare) -> dict[str, Any]:
+        folder = node.joining.folder(name)
+        if body.links:
+            return {"folder": folder.name, "links": node.sharing.cancel_invites(folder.id)}
+        if body.whom is not None:
+            whom = node.joining.find(body.whom)
+            node.sharing.give(folder.id, whom.id, "none")
+            return {"folder": folder.name, "from": whom.name}
+        roster = node.sharing.shares.of(folder.id)
+        if roster is None:
+            raise UserError("not-shared", f"{folder.name!r} is not shared", "")
+        node.sharing.leave(roster)
+        return {"folder": folder.name, "left": True}
+
+    @app.post("/api/shares/accept")
+    async def accept(body: Accept) -> dict[str, Any]:
+        if body.path is not None:
+            node.check_reachable(body.path)
+        if is_share_link(body.what):
+            roster = await node.joining.redeem(body.what)
+        else:
+            roster = node.joining.offer_named(body.what).roster
+        entry = node.account.folders().get(roster.folder)
+        if entry is None or roster.role(node.account.id) == "none" or node.account.id not in roster.accepted:
+            entry = node.sharing.accept(roster, body.name)
+        path = None
+        if body.path is not None and entry.id not in node.folders:
+            path = views.shown((await node.folder_join(entry.name, body.path)).path)
+        return {"folder": entry.name, "role": node.sharing.access.role(entry.id), "path": path}
+
+    @app.post("/api/shares/decline")
+    async def decline(body: Decline) -> dict[str, Any]:
+        offer = node.joining.offer_named(body.what)
+        node.sharing.leave(offer.roster)
+        return {"folder": offer.name, "by": offer.by}

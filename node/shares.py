@@ -1,0 +1,292 @@
+"""What is known of shared folders and of the people they are shared with: kept in the store, merged from peers.
+
+A share is a folder, its founder's account, and a growing set of signed statements (`crdt.folder_statements`). A person
+is another account: the statements on its devices, and what it is called here. Who tells of them need not be trusted:
+all of it is signed; but what nobody here has to do with is not kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cbor2
+
+from shoal.crdt import codec
+from shoal.crdt.folder_roster import FolderRoster
+from shoal.crdt.folder_statements import ACCOUNT, Author, Kind, rank, root_of, say
+from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.roster import NoGenesis, Roster
+from shoal.node.account import Account
+from shoal.node.store import Store
+
+SHARES, PEOPLE = b"shares", b"people"
+MAX_NAME = 64
+MOST_OFFERS = 100  # that wait to be accepted
+MOST_STATEMENTS = 4096  # of one account
+MOST_ADDRESSES = 16
+
+Bundle = tuple[FolderId, bytes, tuple[bytes, ...]]
+"""A folder, its founder, and statements on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Another account. `named_ms`: when somebody of this account said what it is called, and whether it is a contact; 0
+    where that is only what it calls itself. `addresses`: where its devices may be, each with /p2p/ and an id."""
+
+    id: bytes
+    name: str
+    statements: tuple[bytes, ...] = field(default=(), repr=False)
+    named_ms: int = 0
+    is_contact: bool = False
+    addresses: tuple[str, ...] = ()
+
+    def encode(self) -> list[Any]:
+        """Return it as the devices of the account tell each other, and as it is stored."""
+        return [self.id, self.name, list(self.statements), self.named_ms, self.is_contact, list(self.addresses)]
+
+    @classmethod
+    def decode(cls, fields: Any) -> Person:
+        """Raises codec.Malformed."""
+        account, name, statements, named_ms, is_contact, addresses = codec.as_list(fields, length=6)
+        return cls(
+            codec.as_bytes(account, ACCOUNT),
+            clean_name(codec.as_text(name, 4 * MAX_NAME)),
+            tuple(codec.as_bytes(said) for said in codec.as_list(statements, most=MOST_STATEMENTS)),
+            codec.as_int(named_ms),
+            codec.as_bool(is_contact),
+            tuple(codec.as_text(each, 512) for each in codec.as_list(addresses, most=MOST_ADDRESSES)),
+        )
+
+
+def clean_name(text: str) -> str:
+    """Return what somebody is called, so that it does no harm where it is shown."""
+    return "".join(each for each in text if each.isprintable()).strip()[:MAX_NAME]
+
+
+def short_id(account: bytes) -> str:
+    """Return the beginning of an account's id, for people."""
+    return base64.b32encode(account).decode().lower()[:8]
+
+
+def decode_bundle(fields: Any) -> Bundle:
+    """Raises codec.Malformed."""
+    folder, founder, statements = codec.as_list(fields, length=3)
+    said = tuple(codec.as_bytes(each) for each in codec.as_list(statements))
+    return FolderId(codec.as_bytes(folder, 16)), codec.as_bytes(founder, ACCOUNT), said
+
+
+class Shares:
+    """The shared folders and the people. Whoever changes something calls `save`."""
+
+    def __init__(self, store: Store, account: Account) -> None:
+        self._store = store
+        self._account = account
+        self.people: dict[bytes, Person] = {}
+        self._rosters: dict[bytes, Roster] = {}  # of people
+        self._bundles: dict[bytes, Bundle] = {}  # by root
+        self.all: dict[bytes, FolderRoster] = {}  # by root
+        self._read()
+        self.refresh()
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    def of(self, folder: FolderId) -> FolderRoster | None:
+        """Return the roster of a folder of the account; None where it is not shared."""
+        entry = self._account.entry(folder)
+        if entry is None:
+            return None
+        return self.all.get(root_of(folder, entry.founder or self._account.id))
+
+    def offers(self) -> list[FolderRoster]:
+        """Return what others share with this account that was not accepted yet."""
+        me = self._account.id
+        return [each for each in self.all.values() if each.role(me) != "none" and me not in each.accepted]
+
+    def roster_of(self, account: bytes) -> Roster | None:
+        """Return the devices of an account, as far as they are known."""
+        return self._account.roster if account == self._account.id else self._rosters.get(account)
+
+    def accounts_of(self, device: DeviceId) -> list[bytes]:
+        """Return the other accounts that a device is of."""
+        return [account for account, roster in self._rosters.items() if device in roster.devices]
+
+    def is_of(self, device: DeviceId, account: bytes, person: Person | None) -> bool:
+        """Return whether a device is of another account, by what is known of it and what is told now."""
+        told = [person] if person is not None and person.id == account else []
+        roster = (self._known() | _rosters_of(told, self.people)).get(account)
+        return roster is not None and account != self._account.id and device in roster.devices
+
+    def is_former(self, device: DeviceId) -> bool:
+        """Return whether a device was revoked by another account, and is of none."""
+        return not self.accounts_of(device) and any(device in roster.former for roster in self._rosters.values())
+
+    def name_of(self, account: bytes) -> str:
+        """Return what an account is called here."""
+        person = self.people.get(account)
+        return (person.name if person is not None else "") or f"account {short_id(account)}"
+
+    # -- what others are told ----------------------------------------------------------------------------------------
+
+    def bundles_for(self, account: bytes) -> list[Bundle]:
+        """Return what an account may know of shared folders: of one that it has no part in any more, how that came."""
+        if account == self._account.id:
+            return list(self._bundles.values())
+        told: list[Bundle] = []
+        for root, roster in self.all.items():
+            if roster.role(account) != "none":
+                told.append(self._bundles[root])
+            elif account in roster.mentioned:
+                told.append((roster.folder, roster.founder, tuple(roster.about(account))))
+        return told
+
+    def people_for(self, account: bytes, bundles: Iterable[Bundle], own_name: str) -> list[Person]:
+        """Return whose statements the bundles rest on, this account first; for another one without what is this one's
+        own matter."""
+        if account == self._account.id:
+            return list(self.people.values())
+        concerned: set[bytes] = set()
+        for folder, founder, statements in bundles:
+            partly = FolderRoster(folder, founder, statements, self._known())
+            concerned |= partly.mentioned | partly.authors
+        concerned -= {account, self._account.id}
+        mine = Person(self._account.id, own_name, tuple(self._account.roster.statements))
+        others = [self.people[each] for each in sorted(concerned) if each in self.people]
+        return [mine, *(Person(each.id, each.name if not each.named_ms else "", each.statements) for each in others)]
+
+    # -- what changes it ---------------------------------------------------------------------------------------------
+
+    def begin(self, folder: FolderId) -> FolderRoster:
+        """Return the roster of a folder of the account, made if need be."""
+        entry = self._account.entry(folder)
+        assert entry is not None
+        founder = entry.founder or self._account.id
+        root = root_of(folder, founder)
+        if root not in self._bundles:
+            self._bundles[root] = folder, founder, ()
+            self.refresh()
+        return self.all[root]
+
+    def say(self, author: Author, root: bytes, kind: Kind, says: Iterable[Any], now_ms: int) -> bytes:
+        """Say something of a shared folder; return the statement."""
+        roster = self.all[root]
+        made = say(author, kind, root, roster.links(), list(says), now_ms)
+        self._bundles[root] = roster.folder, roster.founder, (*roster.statements, made)
+        self.refresh()
+        return made
+
+    def meet(self, person: Person, *, of_own: bool = False, by: Collection[bytes] = ()) -> bool:
+        """Take what is told of another account; return whether it was news. `of_own`: by a device of this account;
+        `by`: the accounts of the device that tells: each says what it calls itself."""
+        if person.id == self._account.id:
+            return False
+        known = self.people.get(person.id, Person(person.id, ""))
+        named = known
+        if of_own and person.named_ms > known.named_ms:
+            named = replace(
+                known,
+                name=person.name,
+                named_ms=person.named_ms,
+                is_contact=person.is_contact,
+                addresses=person.addresses,
+            )
+        elif not known.named_ms and person.name and (not known.name or person.id in by):
+            named = replace(named, name=person.name)
+        try:
+            roster = Roster.from_statements({*known.statements, *person.statements}, person.id)
+            self._rosters[person.id] = roster
+            named = replace(named, statements=roster.statements)
+        except NoGenesis:
+            pass  # its devices are not known yet
+        if named == self.people.get(person.id):
+            return False
+        self.people[person.id] = named
+        return True
+
+    def take(
+        self, bundles: Iterable[Bundle], people: Mapping[bytes, Person], by: Collection[bytes], *, of_own: bool
+    ) -> bool:
+        """Take what a peer, of the accounts `by`, told of folders that it shares with this one; return whether any of
+        it was news."""
+        news = False
+        if of_own:
+            for person in people.values():
+                news |= self.meet(person, of_own=True)
+        for account in () if of_own else people.keys() & self.people.keys():
+            news |= self.meet(people[account], by=by)
+        rosters = self._known() | _rosters_of(people.values(), self.people)
+        rosters[self._account.id] = self._account.roster
+        for folder, founder, statements in bundles:
+            root = root_of(folder, founder)
+            known = self._bundles.get(root)
+            if known is not None and set(statements) <= set(known[2]) and not people:
+                continue
+            before = known[2] if known is not None else ()
+            roster = FolderRoster(folder, founder, {*before, *statements}, rosters)
+            if known is None and not of_own and not self._is_offer(roster):
+                continue
+            for account in (roster.mentioned | roster.authors) & people.keys():
+                news |= self.meet(people[account], by=by)
+            if set(roster.statements) != set(before) or known is None:
+                self._bundles[root] = folder, founder, roster.statements
+                news = True
+        if news:
+            self.refresh()
+        return news
+
+    def _is_offer(self, roster: FolderRoster) -> bool:
+        return roster.role(self._account.id) != "none" and len(self.offers()) < MOST_OFFERS
+
+    def forget_contact(self, account: bytes, now_ms: int) -> None:
+        """Have an account be a contact no more."""
+        self.people[account] = replace(self.people[account], is_contact=False, named_ms=now_ms)
+
+    def refresh(self) -> None:
+        """Judge all anew, after an account's devices changed."""
+        accounts = self._known()
+        self.all = {root: FolderRoster(*bundle, accounts) for root, bundle in self._bundles.items()}
+
+    def save(self) -> None:
+        """Write all. Raises StoreFull; it is as it was stored then."""
+        try:
+            shares = [[folder, founder, list(said)] for folder, founder, said in self._bundles.values()]
+            people = [person.encode() for person in self.people.values()]
+            self._store.write([("meta", SHARES, cbor2.dumps(shares)), ("meta", PEOPLE, cbor2.dumps(people))], sync=True)
+        except BaseException:
+            self._read()
+            self.refresh()
+            raise
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _known(self) -> dict[bytes, Roster]:
+        return {**self._rosters, self._account.id: self._account.roster}
+
+    def _read(self) -> None:
+        self.people, self._rosters, self._bundles = {}, {}, {}
+        for fields in cbor2.loads(self._store.get("meta", PEOPLE) or b"\x80"):
+            person = Person.decode(fields)
+            self.people[person.id] = person
+            if person.statements:
+                self._rosters[person.id] = Roster.from_statements(person.statements, person.id)
+        for fields in cbor2.loads(self._store.get("meta", SHARES) or b"\x80"):
+            bundle = decode_bundle(fields)
+            self._bundles[root_of(bundle[0], bundle[1])] = bundle
+
+
+def _rosters_of(people: Iterable[Person], known: Mapping[bytes, Person]) -> dict[bytes, Roster]:
+    rosters = {}
+    for person in people:
+        before = known[person.id].statements if person.id in known else ()
+        with contextlib.suppress(NoGenesis):
+            rosters[person.id] = Roster.from_statements({*before, *person.statements}, person.id)
+    return rosters
+
+
+def is_reader(roster: FolderRoster, account: bytes) -> bool:
+    """Return whether an account may read, and takes part."""
+    return account in roster.accepted and rank(roster.role(account)) >= rank("reader")

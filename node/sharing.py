@@ -1,0 +1,386 @@
+"""Folders that are shared with other people, as the node acts on it: roles are given and taken, links made and
+redeemed, what others share accepted or declined, and keys handed out to who may read, and to nobody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from shoal.crdt.catalog import FolderEntry, Secrets, secrets_from
+from shoal.crdt.codec import Malformed
+from shoal.crdt.folder_roster import FolderRoster, Invite
+from shoal.crdt.folder_statements import Author, Kind, Role, cut_rows, open_secrets, rank, seal_secrets
+from shoal.crdt.keys import DeviceKey, Unsealable, later_epoch
+from shoal.crdt.log import LogHead, LogId
+from shoal.crdt.model import DeviceId, FolderId
+from shoal.node.access import Access
+from shoal.node.errors import UserError
+from shoal.node.meeting import NotMet
+from shoal.node.shares import Bundle, Person, Shares
+from shoal.node.sharing_news import SharingNews
+from shoal.node.store import Store, StoreFull
+
+if TYPE_CHECKING:
+    from shoal.node.daemon import Node
+
+OWNER, WRITER = rank("owner"), rank("writer")
+MEET_EVERY = 30.0  # seconds between two attempts to tell somebody what is shared with him
+TEND_WITHIN = 2.0  # seconds, at most, after which an owner's device does what another may just have done
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A folder that somebody shares with this account, and that it has not accepted. `name`: None until its keys are
+    here; `by`: what the account is called that gave the role."""
+
+    roster: FolderRoster
+    name: str | None
+    role: Role
+    by: str
+
+
+class Sharing:
+    """What this node does about shared folders."""
+
+    def __init__(self, node: Node, store: Store, now_ms: Callable[[], int]) -> None:
+        self._node = node
+        self._now_ms = now_ms
+        self.shares = Shares(store, node.account)
+        self.access = Access(node.account, self.shares, node.key.id)
+        self._opened: dict[bytes, tuple[str, Secrets] | None] = {}  # key statements, by hash
+        self._due = trio.Event()
+        self.changed = trio.Event()  # set, and replaced, as anything of it changes
+        self._news = SharingNews(node.account, self, node.events)
+        node.account.is_shared = self._is_shared
+        node.account.takes_part = self._takes_part
+
+    async def run(self) -> None:
+        """Hand out keys that are due after others changed who may read, until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due = trio.Event()
+            await trio.sleep(random.uniform(TEND_WITHIN / 4, TEND_WITHIN))
+            try:
+                self.tend()
+            except StoreFull:
+                self._due.set()
+                await trio.sleep(30)
+
+    @property
+    def own_name(self) -> str:
+        """What this account calls itself to others."""
+        user = self._node.users.user
+        return (user.name or user.username if user is not None else "") or self._node.account.name
+
+    @property
+    def _author(self) -> Author:
+        return Author(self._node.account.id, self._node.key)
+
+    def _is_shared(self, entry: FolderEntry) -> bool:
+        roster = self.shares.of(entry.id)
+        return bool(entry.founder) or (roster is not None and roster.said_of_roles)
+
+    def _takes_part(self, entry: FolderEntry) -> bool:
+        if not entry.founder:
+            return True
+        roster = self.shares.of(entry.id)
+        return roster is None or self._node.account.id in roster.accepted
+
+    # -- roles -------------------------------------------------------------------------------------------------------
+
+    def owned(self, folder: FolderId) -> FolderRoster:
+        """Return the roster of a folder that this account may share. Raises UserError."""
+        self._node.account.check_member()
+        role = self.access.role(folder)
+        if rank(role) < OWNER:
+            raise UserError(
+                "wrong-role", f"only an owner of a folder may share it, and you are its {role}", "ask one of its owners"
+            )
+        return self.shares.begin(folder)
+
+    def give(self, folder: FolderId, subject: bytes, role: Role, invite: bytes = b"") -> None:
+        """Give an account a role; "none" takes it. Raises UserError."""
+        roster = self.owned(folder)
+        before = roster.role(subject)
+        if subject == roster.founder:
+            raise UserError("founder", "who had the folder first owns it for good", "")
+        if before == role and (role == "none" or not invite):
+            raise UserError("no-change", f"{self.shares.name_of(subject)} has that role already", "")
+        cuts: dict[LogId, LogHead] = {}
+        if rank(before) >= WRITER > rank(role):
+            cuts = self._heads(roster, subject)
+        self._say(roster, "role", [subject, role, cut_rows(cuts), invite])
+        if rank(before) >= OWNER > rank(role):
+            self._vouch(self.shares.all[roster.root], roster.vouched_by(subject))
+        self.tend()
+        self.saved()
+
+    def leave(self, roster: FolderRoster) -> None:
+        """Have this account take part in a folder, or be asked to, no more. Raises UserError."""
+        me = self._node.account.id
+        if roster.founder == me:
+            raise UserError(
+                "founder",
+                "this account had the folder first: it cannot leave it",
+                "take it from the others instead: shoal unshare FOLDER WHO",
+            )
+        self._say(roster, "role", [me, "none", [], b""])
+        self.saved()
+
+    def vouch_for(self, device: DeviceId) -> None:
+        """Say again what a device of this account said of roles, before it is revoked."""
+        me = self._node.account.id
+        for roster in list(self.shares.all.values()):
+            if rank(roster.role(me)) >= OWNER:
+                self._vouch(roster, roster.vouched_by(me, device))
+        self.saved()
+
+    def _vouch(self, roster: FolderRoster, roles: Mapping[bytes, Role]) -> None:
+        for account, role in roles.items():
+            self._say(roster, "role", [account, role, [], b""])
+
+    def _heads(self, roster: FolderRoster, subject: bytes) -> dict[LogId, LogHead]:
+        """Return what is here of an account's logs: what others hold beyond that, is taken from nobody any more."""
+        runtime = self._node.folders.get(roster.folder)
+        devices = self.shares.roster_of(subject)
+        if runtime is None:
+            raise UserError(
+                "folder-not-here",
+                "what they wrote is only known on a device that keeps the folder",
+                "do it on one of your devices that does",
+            )
+        return {
+            log: head
+            for log, head in runtime.replica.frontier.items()
+            if devices is not None and devices.is_known(log.device)
+        }
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def make_invite(self, folder: FolderId, role: Role, expires_ms: int, uses: int) -> bytes:
+        """Let who has the key whose seed is returned have a role, until then, so many times. Raises UserError."""
+        roster = self.owned(folder)
+        seed = os.urandom(32)
+        self._say(roster, "invite", [DeviceKey(seed).id, role, expires_ms, uses])
+        self.saved()
+        return seed
+
+    def cancel_invites(self, folder: FolderId) -> int:
+        """Have no link to a folder be valid any more; return how many were. Raises UserError."""
+        invites = self.owned(folder).invites()
+        for invite in invites:
+            self._say(self.owned(folder), "cancel", [invite.hash])
+        self.saved()
+        return len(invites)
+
+    def redeem(self, public: bytes, person: Person) -> str:
+        """Give somebody the role of a link; return why not, empty where it was done."""
+        for roster in self.shares.all.values():
+            for invite in roster.invites():
+                if invite.public == public and rank(roster.role(self._node.account.id)) >= OWNER:
+                    return self._redeem(roster, invite, person)
+        return "the link is not valid any more"
+
+    def _redeem(self, roster: FolderRoster, invite: Invite, person: Person) -> str:
+        before = roster.role(person.id)
+        if rank(before) >= rank(invite.role):
+            return ""
+        if invite.expires_ms and invite.expires_ms < self._now_ms():
+            return "the link expired"
+        if invite.uses and invite.used >= invite.uses:
+            return "the link was used up"
+        self.shares.meet(Person(person.id, person.name, person.statements), by=[person.id])
+        self.shares.refresh()
+        self.give(roster.folder, person.id, invite.role, invite.hash)
+        self._node.events.add("link-used", f"{self.shares.name_of(person.id)} joined by a link, as {invite.role}")
+        return ""
+
+    # -- what others share -------------------------------------------------------------------------------------------
+
+    def offered(self) -> list[Offered]:
+        """Return what others share with this account that it has not accepted."""
+        found = []
+        for roster in self.shares.offers():
+            keys = self.newest_keys(roster)
+            by = self.shares.name_of(roster.founder)
+            found.append(Offered(roster, keys[0] if keys else None, roster.role(self._node.account.id), by))
+        return found
+
+    def accept(self, roster: FolderRoster, name: str | None) -> FolderEntry:
+        """Take part in a folder that is shared with this account; `name`: what it is called here. Raises UserError."""
+        account = self._node.account
+        account.check_member()
+        keys = self.newest_keys(roster)
+        if keys is None:
+            raise UserError("no-keys-yet", "the folder's keys have not come yet", "try again in a moment")
+        known = account.entry(roster.folder)
+        if known is not None and known.founder != roster.founder:
+            raise UserError("not-that-folder", "that is not the folder that it says it is", "decline it")
+        told, secrets = keys
+        entry = FolderEntry(
+            roster.folder, name or self._free_name(told, roster), secrets, self._now_ms(), roster.founder
+        )
+        taken = account.folder_named(entry.name)
+        if taken is not None and taken.id != entry.id:
+            raise UserError("folder-name-taken", f"you have a folder {entry.name!r} already", "give another: --as NAME")
+        account.keep(entry)
+        self._say(roster, "accept", [])
+        self.saved()
+        return entry
+
+    def _free_name(self, told: str, roster: FolderRoster) -> str:
+        names = {entry.name for entry in self._node.account.folders().values() if entry.id != roster.folder}
+        name = told.replace("/", "_").strip() or "shared folder"
+        return name if name not in names else f"{name} ({self.shares.name_of(roster.founder)})"
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Give the readers of each folder that this account owns its keys, and new ones where somebody knows them who
+        may read no more."""
+        account = self._node.account
+        if account.is_revoked:
+            return
+        news = False
+        for roster in list(self.shares.all.values()):
+            entry = account.entry(roster.folder)
+            mine = entry is not None and (entry.founder or account.id) == roster.founder
+            if not mine or not roster.said_of_roles or rank(roster.role(account.id)) < OWNER or not roster.keys_due():
+                continue
+            assert entry is not None
+            self._learn(roster)
+            entry = account.entry(roster.folder) or entry
+            secrets = entry.secrets
+            if roster.is_exposed():
+                fresh = os.urandom(32)
+                secrets = (*secrets, (later_epoch(secrets[-1][0], fresh), fresh))
+                account.keep(replace(entry, secrets=secrets))
+                self._node.events.add("keys-rotated", f"{entry.name} has new keys", folder=entry.name)
+            boxes, sealed = seal_secrets(roster.root, entry.name, secrets, roster.readers, os.urandom(32))
+            self._say(roster, "key", [boxes, sealed, roster.former])
+            news = True
+        if news:
+            self.saved()
+
+    def _learn(self, roster: FolderRoster) -> None:
+        """Have the account's catalog know all secrets of a folder that it takes part in."""
+        account = self._node.account
+        entry = account.entry(roster.folder)
+        if entry is None or (entry.founder or account.id) != roster.founder or account.id not in roster.accepted:
+            return
+        known = dict(entry.secrets)
+        for said in roster.key_statements():
+            opened = self._open(said)
+            for epoch, secret in opened[1] if opened else ():
+                known.setdefault(epoch, secret)
+        if len(known) > len(entry.secrets):
+            try:
+                account.keep(replace(entry, secrets=secrets_from([list(pair) for pair in sorted(known.items())])))
+            except Malformed:
+                self._node.events.add("keys-refused", f"an owner of {entry.name} gave keys that make no sense")
+
+    def newest_keys(self, roster: FolderRoster) -> tuple[str, Secrets] | None:
+        """Return what a folder's owners call it, and its secrets; None where they are not for this device."""
+        opened = [found for said in roster.key_statements() if (found := self._open(said)) is not None]
+        return opened[-1] if opened else None
+
+    def _open(self, said: Any) -> tuple[str, Secrets] | None:
+        if said.hash not in self._opened:
+            try:
+                self._opened[said.hash] = open_secrets(said, self._node.key)
+            except Unsealable:
+                self._opened[said.hash] = None
+        return self._opened[said.hash]
+
+    # -- what comes of it --------------------------------------------------------------------------------------------
+
+    def take(self, device: DeviceId, bundles: Iterable[Bundle], people: Mapping[bytes, Person]) -> None:
+        """Take what a device told of shared folders and people."""
+        of_own = self._node.account.is_member(device)
+        by = {account for account, told in people.items() if self.shares.is_of(device, account, told)}
+        if self.shares.take(bundles, people, by, of_own=of_own):
+            self.saved()
+
+    def told_to(self, device: DeviceId) -> list[Any]:
+        """Return the bundles and people that a device may know of."""
+        bundles: dict[Bundle, None] = {}
+        people: dict[bytes, Person] = {}
+        for account in self.access.accounts_of(device):
+            told = self.shares.bundles_for(account)
+            bundles |= dict.fromkeys(told)
+            people |= {person.id: person for person in self.shares.people_for(account, told, self.own_name)}
+        return [
+            [[folder, founder, list(said)] for folder, founder, said in bundles],
+            [person.encode() for person in people.values()],
+        ]
+
+    async def meet(self, device: DeviceId) -> None:
+        """Tell a connected device of another account what is shared with it, and hear what it shares; wait until there
+        is something to talk of. A device of this account needs none of that."""
+        while not self._node.account.is_known(device) and device in self._node.host.connected():
+            changed = self.changed
+            for account in self.access.accounts_of(device):
+                with contextlib.suppress(NotMet):
+                    await self._node.meeting.ask(device, account)
+            if self.access.is_partner(device):
+                return
+            with trio.move_on_after(MEET_EVERY):
+                await changed.wait()
+
+    def on_write_refused(self, device: DeviceId, folder: FolderId, author: DeviceId) -> None:
+        """A device sent what its author may not write."""
+        roster = self.shares.of(folder)
+        if roster is not None:
+            self._news.tell_of_refusal(roster, self.access.name_of(author), self.access.name_of(device))
+
+    def account_changed(self) -> None:
+        """This account's devices changed, or its folders."""
+        self.shares.refresh()
+        self.learn_all()
+        self._due.set()
+        self.follow()
+
+    def learn_all(self) -> None:
+        """Take the keys that others handed out."""
+        for roster in list(self.shares.all.values()):
+            self._learn(roster)
+
+    def _say(self, roster: FolderRoster, kind: Kind, says: list[Any]) -> None:
+        self.shares.say(self._author, roster.root, kind, says, self._now_ms())
+
+    def saved(self) -> None:
+        """Write what was said, and have all go by it. Raises StoreFull."""
+        self.shares.save()
+        self.learn_all()
+        self._due.set()
+        self.follow()
+
+    def follow(self) -> None:
+        """Have all that goes on be as the shares say now."""
+        node = self._node
+        self._news.tell()
+        node.membership.trust()
+        for runtime in list(node.folders.values()):
+            folder = runtime.entry.id
+            if folder not in node.account.folders():
+                node.drop_folder(runtime)
+                continue
+            runtime.engine.set_read_only(not self.access.may_write(folder))
+            if runtime.replica.keep_to_limits():
+                node.events.add("log-cut", f"what {runtime.entry.name} may not have was taken out of it")
+        for device, session in list(node.sessions.items()):
+            if not self.access.is_partner(device) and not node.account.is_known(device):
+                session.end()
+            else:
+                session.tell_shares()
+                session.admit()
+        self.changed.set()
+        self.changed = trio.Event()
+        node.back_up()

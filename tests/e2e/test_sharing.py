@@ -1,0 +1,148 @@
+"""Folders shared with other people: contacts, links, roles, and taking all of it back; real daemons."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodes import Node, pair, running, wait_in_sync
+
+pytestmark = pytest.mark.e2e
+
+
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def folder(node: Node) -> Path:
+    return node.home.with_name(node.home.name + "-F")
+
+
+def card(node: Node) -> str:
+    made: str = node.json("contact", "card")["card"]
+    return made
+
+
+def offered(node: Node) -> list[Any]:
+    found: list[Any] = node.json("shares")["offered"]
+    return found
+
+
+def audit(node: Node, kind: str) -> list[str]:
+    return [record["text"] for record in node.json("audit") if record["kind"] == kind]
+
+
+def text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
+    """Two people with a device each; Anna has a folder F with something in it."""
+    anna, ben = Node(tmp_path / "anna"), Node(tmp_path / "ben")
+    with running(anna, ben):
+        folder(anna).mkdir()
+        (folder(anna) / "old").write_text("old")
+        anna.run("folder", "add", str(folder(anna)), "--name", "F")
+        yield anna, ben
+
+
+def shared(anna: Node, ben: Node, role: str) -> None:
+    """Share F with Ben, and have him keep it."""
+    anna.run("share", "F", card(ben), "--role", role)
+    until(lambda: bool(offered(ben)) and offered(ben)[0]["folder"] == "F")
+    ben.run("accept", "F", str(folder(ben)))
+    wait_in_sync(anna, ben)
+
+
+def test_a_folder_is_offered_to_a_contact_accepted_and_synced_both_ways(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    shared(anna, ben, "writer")
+    assert text(folder(ben) / "old") == "old"
+    (folder(ben) / "from ben").write_text("hello")
+    (folder(anna) / "old").write_text("new")
+    wait_in_sync(anna, ben)
+    assert text(folder(anna) / "from ben") == "hello"
+    assert text(folder(ben) / "old") == "new"
+    (person,) = [each for each in anna.json("shares")["shared"][0]["people"] if each["name"] != "you"]
+    assert (person["name"], person["role"], person["accepted"]) == ("ben", "writer", True)
+
+
+def test_a_link_lets_somebody_in_once(people: tuple[Node, Node], tmp_path: Path) -> None:
+    anna, ben = people
+    link = anna.json("share", "F", "--link", "--role", "reader")["link"]
+    ben.run("accept", link, str(folder(ben)))
+    wait_in_sync(anna, ben)
+    assert text(folder(ben) / "old") == "old"
+    carl = Node(tmp_path / "carl")
+    with running(carl):
+        assert "used up" in carl.error("accept", link)
+
+
+def test_what_a_reader_changes_stays_his(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    shared(anna, ben, "reader")
+    (folder(ben) / "mine").write_text("mine")
+    (folder(ben) / "old").write_text("changed")
+    (folder(anna) / "more").write_text("more")
+    wait_in_sync(anna)
+    until(lambda: text(folder(ben) / "more") == "more")
+    time.sleep(1)
+    assert {path.name for path in folder(anna).iterdir()} == {".shoal", "old", "more"}
+    assert text(folder(anna) / "old") == "old"
+    assert "receive-only" in ben.error("folder", "mode", "F", "both")
+    assert "only an owner" in ben.error("share", "F", card(anna))
+
+
+def test_who_is_removed_gets_nothing_new_and_gives_nothing_and_keeps_the_files(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    shared(anna, ben, "writer")
+    (folder(ben) / "kept").write_text("from ben")
+    wait_in_sync(anna, ben)
+    anna.run("unshare", "F", "ben")
+    until(lambda: ben.json("folder", "list") == [])
+    (folder(anna) / "secret").write_text("secret")
+    (folder(ben) / "late").write_text("late")
+    wait_in_sync(anna)
+    time.sleep(1)
+    assert {path.name for path in folder(ben).iterdir()} == {".shoal", "old", "kept", "late"}
+    assert {path.name for path in folder(anna).iterdir()} == {".shoal", "old", "kept", "secret"}
+    assert "F has new keys" in audit(anna, "keys-rotated")
+    assert audit(ben, "unshared") == ["you have no part in F any more"]
+    anna.run("share", "F", "ben", "--role", "writer")
+    until(lambda: bool(offered(ben)))
+    ben.run("accept", "F", str(folder(ben)))
+    wait_in_sync(anna, ben)
+    assert text(folder(ben) / "secret") == "secret"
+    assert text(folder(anna) / "late") == "late"
+
+
+def test_an_offer_is_declined(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    anna.run("share", "F", card(ben))
+    until(lambda: bool(offered(ben)))
+    ben.run("decline", "F")
+    until(lambda: len(anna.json("shares")["shared"][0]["people"]) == 1)
+    assert offered(ben) == []
+
+
+def test_all_devices_of_both_have_it_also_such_as_are_added_later(people: tuple[Node, Node], tmp_path: Path) -> None:
+    anna, ben = people
+    shared(anna, ben, "writer")
+    phone, tablet = Node(tmp_path / "phone"), Node(tmp_path / "tablet")
+    with running(phone, tablet):
+        pair(ben, phone)
+        pair(anna, tablet)
+        for node in (phone, tablet):
+            node.run("folder", "join", "F", str(folder(node)))
+        wait_in_sync(anna, ben, phone, tablet)
+        (folder(phone) / "photo").write_text("photo")
+        wait_in_sync(anna, ben, phone, tablet)
+        assert text(folder(tablet) / "photo") == "photo"
+        assert text(folder(tablet) / "old") == "old"

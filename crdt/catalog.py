@@ -8,7 +8,8 @@ none: the outer layer is signed by a device and checked against the roster.
 
     statement = CBOR [account id, device, sealed, signature]
     sealed    = XChaCha20-Poly1305 under a secret of the account, of CBOR [folder id, name, secrets, time_ms], and at
-                its end, where another account had the folder first, that account's id
+                its end, where there is something to say of it: the account that had the folder first, empty for this
+                one; [folder id, node] of which it was a part
     secrets   = [[epoch, secret]...] in order, or the secret of epoch 0 alone
     signature = Ed25519 by device over b"shoal folder statement" + account id + sealed
 """
@@ -21,7 +22,7 @@ from typing import Any
 
 from shoal.crdt import codec
 from shoal.crdt.keys import EPOCH_BITS, DeviceKey, FolderKeys, Unsealable, open_sealed, seal, verify_signature
-from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.model import DeviceId, FolderId, NodeId
 
 CONTEXT = b"shoal folder statement"
 MAX_STATEMENT = 64 * 1024
@@ -34,13 +35,14 @@ Secrets = tuple[tuple[int, bytes], ...]
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
     """A folder of the account. `secrets`: what all of the folder's keys are derived from; `founder`: the account that
-    shares it with this one, empty for a folder of its own."""
+    shares it with this one, empty for a folder of its own; `within`: a folder, and the node there that this was."""
 
     id: FolderId
     name: str
     secrets: Secrets = field(repr=False)
     time_ms: int
     founder: bytes = b""
+    within: tuple[FolderId, NodeId] | None = None
 
     def keys(self) -> FolderKeys:
         """Return the folder's keys."""
@@ -57,8 +59,12 @@ class _Read:
 
 def make_statement(account: bytes, secret: bytes, key: DeviceKey, entry: FolderEntry) -> bytes:
     """Return the signed statement that `entry` is a folder of the account."""
-    body = [entry.id, entry.name, [list(pair) for pair in entry.secrets], entry.time_ms]
-    sealed = seal(secret, codec.encode([*body, entry.founder] if entry.founder else body), CONTEXT + account)
+    body: list[Any] = [entry.id, entry.name, [list(pair) for pair in entry.secrets], entry.time_ms]
+    if entry.founder or entry.within:
+        body.append(entry.founder)
+    if entry.within:
+        body.append(list(entry.within))
+    sealed = seal(secret, codec.encode(body), CONTEXT + account)
     return codec.encode([account, key.id, sealed, key.sign(CONTEXT + account + sealed)])
 
 
@@ -143,15 +149,7 @@ class Catalog:
             if opened is None:
                 return None
             sealed_with, plain = opened
-            fields = codec.as_list(codec.decode(plain, MAX_STATEMENT), most=5)
-            folder, name, secrets, time_ms, founder = [*fields, b""][:5] if len(fields) >= 4 else [None] * 5
-            entry = FolderEntry(
-                FolderId(codec.as_bytes(folder, 16)),
-                codec.as_text(name, MAX_NAME),
-                secrets_from(secrets),
-                codec.as_int(time_ms),
-                codec.as_bytes(founder, 32) if founder else b"",
-            )
+            entry = _entry(codec.as_list(codec.decode(plain, MAX_STATEMENT)))
         except codec.Malformed:
             return None
         return _Read(entry, author, sealed_with, (entry.time_ms, author, statement)) if entry.name else None
@@ -163,6 +161,28 @@ class Catalog:
             except Unsealable:
                 continue
         return None
+
+
+def _entry(fields: list[Any]) -> FolderEntry:
+    founder: Any = b""
+    outer: Any = None
+    match fields:
+        case [folder, name, secrets, time_ms]:
+            pass
+        case [folder, name, secrets, time_ms, founder]:
+            pass
+        case [folder, name, secrets, time_ms, founder, [outer, part]]:
+            pass
+        case _:
+            raise codec.Malformed("not a folder of an account")
+    return FolderEntry(
+        FolderId(codec.as_bytes(folder, 16)),
+        codec.as_text(name, MAX_NAME),
+        secrets_from(secrets),
+        codec.as_int(time_ms),
+        b"" if founder == b"" else codec.as_bytes(founder, 32),
+        None if outer is None else (FolderId(codec.as_bytes(outer, 16)), NodeId(codec.as_bytes(part, 16))),
+    )
 
 
 def secrets_from(value: Any) -> Secrets:

@@ -16,7 +16,7 @@ import cbor2
 from shoal.crdt import roster
 from shoal.crdt.catalog import Catalog, FolderEntry, make_statement
 from shoal.crdt.keys import DeviceKey, Unsealable, later_epoch
-from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.model import DeviceId, FolderId, NodeId
 from shoal.crdt.roster import DeviceRecord, Roster
 from shoal.crdt.statements import MAX_NAME, SECRET, open_box
 from shoal.node.errors import EXIT_USAGE, UserError
@@ -174,8 +174,9 @@ class Account:
         named = [entry for entry in self.folders().values() if entry.name == name]
         return min(named, key=lambda entry: (entry.time_ms, entry.id), default=None)
 
-    def add_folder(self, name: str) -> FolderEntry:
-        """Make a folder with fresh keys and tell the other devices. Raises UserError when the name is taken."""
+    def add_folder(self, name: str, *, within: tuple[FolderId, NodeId] | None = None) -> FolderEntry:
+        """Make a folder with fresh keys and tell the other devices; `within`: of what it was a part. Raises UserError
+        when the name is taken."""
         self.check_member()
         if self.folder_named(name) is not None:
             raise UserError(
@@ -183,7 +184,8 @@ class Account:
                 f"the account has a folder named {name!r} already",
                 f"choose another --name, or join it: shoal folder join {name!r} PATH",
             )
-        entry = FolderEntry(FolderId(self._entropy(16)), name, ((0, self._entropy(32)),), self._now_ms())
+        secrets = ((0, self._entropy(32)),)
+        entry = FolderEntry(FolderId(self._entropy(16)), name, secrets, self._now_ms(), within=within)
         self._say(entry)
         self._saved()
         return entry

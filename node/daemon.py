@@ -59,6 +59,7 @@ from shoal.node.session import Session
 from shoal.node.sharing import Sharing
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
+from shoal.node.subfolders import SubFolders
 from shoal.node.swarm import Swarm
 from shoal.node.users import Users
 from shoal.node.vault import OPEN, Vault
@@ -113,6 +114,7 @@ class Node:
         self.sharing = Sharing(self, store, now_ms)
         self.meeting = Meeting(self)
         self.joining = Joining(self)
+        self.subfolders = SubFolders(self)
         self.now_ms = now_ms
         self.membership = Membership(self)
         self.recovery = Recovery(self)
@@ -146,6 +148,7 @@ class Node:
             nursery.start_soon(self.limits.run)
             self.start(self.membership.run)
             self.start(self.sharing.run)
+            self.start(self.subfolders.run)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():
@@ -220,8 +223,13 @@ class Node:
     def folder_remove(self, name: str) -> FolderRuntime:
         """Stop keeping a folder here; its files stay as they are. Raises UserError."""
         folder = self.folder_named(name)
+        self.subfolders.removed(folder.entry)
         self.drop_folder(folder)
         return folder
+
+    def keep_at(self, entry: FolderEntry, path: str) -> FolderRuntime:
+        """Keep a folder of the account at a path that is fit for it. Raises UserError."""
+        return self._join_folder(entry, path)
 
     def drop_folder(self, folder: FolderRuntime) -> None:
         """Keep a folder no more that this account has no part in; its files stay."""
@@ -387,6 +395,7 @@ class Node:
         self._account_news = trio.Event()
         self.membership.account_changed()
         self.sharing.account_changed()
+        self.subfolders.look()
         for conversation in self.sessions.values():
             conversation.say_hello()
 
@@ -399,6 +408,7 @@ class Node:
             ) from error
         runtime = self._start_folder(entry, path, new=new)
         self.save_joined()
+        self.subfolders.look()
         self.events.add("folder-joined", f"{entry.name} is kept at {path}")
         return runtime
 
@@ -411,6 +421,7 @@ class Node:
         runtime.replica.read_only = not access.may_write(entry.id)
         runtime.replica.keep_to_limits()
         self.folders[entry.id] = runtime
+        self.subfolders.leave_out(runtime)
         runtime.replica.grown = self._wake_sessions
         runtime.engine.on_progress = partial(self._progressed, entry.id)
         runtime.engine.on_arrived = partial(self._swarm.on_arrived, entry.id)

@@ -116,8 +116,13 @@ def add_routes(app: FastAPI, node: Node) -> None:
         for path in [relative_path(folder.engine.root, text) for text in body.paths]:
             if path in folder.engine.selection.wishes:
                 folder.engine.chooser.end_wish(path)
-            else:
-                folder.engine.chooser.choose(find(folder, path), wanted=True)
+                continue
+            chosen = find(folder, path)
+            part = node.subfolders.part_at(folder, chosen)
+            if part is not None:
+                hint = f"keep it: shoal folder join {shlex.quote(part.name)} PATH"
+                raise UserError("own-folder", f"that is a folder of its own now, {part.name!r}", hint)
+            folder.engine.chooser.choose(chosen, wanted=True)
         node.chosen()
         return _choices(folder)
 

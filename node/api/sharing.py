@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
+from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.folder_roster import FolderRoster
 from shoal.crdt.folder_statements import ROLES, Role
 from shoal.node.api import views
@@ -26,16 +27,20 @@ class AddContact(BaseModel):
 
 
 class Share(BaseModel):
-    """With whom, as a contact's name or a card, and as what."""
+    """With whom, as a contact's name or a card, and as what; `part`: the path of what is shared alone, empty for
+    all."""
 
     whom: str
+    part: str = ""
     role: str = "reader"
 
 
 class MakeLink(BaseModel):
-    """What the link makes of who opens it; `valid_s`: seconds, `uses`: how many may; 0 for no end of either."""
+    """What the link makes of who opens it, of the folder or a `part` of it; `valid_s`: seconds, `uses`: how many may; 0
+    for no end of either."""
 
     role: str = "reader"
+    part: str = ""
     valid_s: int = Field(default=7 * 86400, ge=0, le=MAX_DAYS * 86400)
     uses: int = Field(default=1, ge=0, le=1_000_000)
 
@@ -144,9 +149,12 @@ def add_routes(app: FastAPI, node: Node) -> None:
             ],
         }
 
+    async def to_share(name: str, part: str) -> FolderEntry:
+        return await node.subfolders.split(name, part) if part else node.joining.folder(name)
+
     @app.post("/api/folders/{name}/share")
     async def share(name: str, body: Share) -> dict[str, Any]:
-        role, folder = role_named(body.role), node.joining.folder(name)
+        role, folder = role_named(body.role), await to_share(name, body.part)
         whom = await node.joining.share(folder.id, body.whom, role)
         roster = node.sharing.shares.of(folder.id)
         return {
@@ -158,7 +166,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.post("/api/folders/{name}/link")
     async def make_link(name: str, body: MakeLink) -> dict[str, Any]:
-        role, folder = role_named(body.role), node.joining.folder(name)
+        role, folder = role_named(body.role), await to_share(name, body.part)
         expires_ms = node.now_ms() + 1000 * body.valid_s if body.valid_s else 0
         link = node.joining.make_link(folder.id, role, expires_ms, body.uses)
         return {"folder": folder.name, "link": link, "role": role, "expires_ms": expires_ms, "uses": body.uses}

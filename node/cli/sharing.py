@@ -34,15 +34,18 @@ def add_commands(app: typer.Typer) -> None:
         qr: Annotated[bool, typer.Option("--qr", help="Show the link as a QR code as well.")] = False,
         json_: Json = False,
     ) -> None:
-        """Share FOLDER with somebody, or change what they may do with it."""
+        """Share FOLDER, or FOLDER/PATH of it alone, with somebody; or change what they may do with it."""
+        folder, _, part = folder.partition("/")
         if (who is None) != link:
             raise UserError("bad-share", "give either who it is shared with, or --link", "", EXIT_USAGE)
         if who is not None:
-            done = api().post(folder_route(folder, "share"), {"whom": who, "role": role})
+            done = api().post(folder_route(folder, "share"), {"whom": who, "role": role, "part": part})
             told = "" if done["accepted"] else " They are asked once they are connected: shoal shares"
             emit(json_, done, printable(f"{done['folder']!r} is shared with {done['with']}, as {done['role']}.{told}"))
             return
-        made = api().post(folder_route(folder, "link"), {"role": role, "valid_s": _seconds(expires), "uses": uses})
+        made = api().post(
+            folder_route(folder, "link"), {"role": role, "valid_s": _seconds(expires), "uses": uses, "part": part}
+        )
         how = "once" if uses == 1 else f"{uses} times" if uses else "any number of times"
         until = f" until {_when(made['expires_ms'])}" if made["expires_ms"] else ""
         text = f"Whoever has this can join {made['folder']!r} as {made['role']}, {how}{until}:\n\n    {made['link']}\n"

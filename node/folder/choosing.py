@@ -57,6 +57,23 @@ class Chooser:
             self._mark(node)
         self._write()
 
+    def give_up(self, node: NodeId, mark: bytes) -> None:
+        """Leave a node out, and what is on disk of it alone; durable when this returns, with the mark."""
+        for record in self._index.subtree(node):
+            self._index.remove(record.id)
+        self._selection.choose(node, wanted=False)
+        self._selection.mark(mark)
+        self._write()
+
+    def has_mark(self, mark: bytes) -> bool:
+        """Return whether a node was given up with this mark."""
+        return self._selection.has_mark(mark)
+
+    def forget_mark(self, mark: bytes) -> None:
+        """Have a mark be there no more."""
+        self._selection.unmark(mark)
+        self._write()
+
     def choose_path(self, path: str, wanted: bool) -> None:
         """Choose by path; one that the document does not show is a wish, until it does."""
         try:

@@ -14,7 +14,7 @@ from os.path import realpath
 
 import trio
 
-from shoal.crdt.model import ROOT, NodeId
+from shoal.crdt.model import ROOT, FolderId, NodeId
 from shoal.node.bulkhead import bulkhead
 from shoal.node.folder.apply import Applier
 from shoal.node.folder.arriving import Fetch
@@ -113,6 +113,7 @@ class FolderEngine:
         self._problems = Problems(now_ms)
         self._rules = IgnoreRules(self._disk, self.root)
         self._turns = turns or DiskTurns()
+        self.nested: set[FolderId] = set()  # folders of their own that are kept inside of this one
         busy: set[NodeId] = set()  # being placed or merged; changed in place, the scanner reads it
         ways = self._disk, self._turns, self.root, self.index, replica
         at = self._disk, self.root, self.index, replica
@@ -120,7 +121,7 @@ class FolderEngine:
         self._filler = Filler(*ways, fetch, self.early)
         self._placer = Placer(*ways, self._filler, self._problems)
         self.keeper = Keeper(*ways, self._problems, now_ms, trio.current_time, self.is_idle)
-        self._scanner = Scanner(*ways, self._rules, self._problems, busy, self.selection)
+        self._scanner = Scanner(*ways, self._rules, self._problems, busy, self.selection, self.nested)
         self._large = LargeFiles(
             self._disk, self._turns, self.index, replica.content_key, self._was_read, self._tell_coming
         )

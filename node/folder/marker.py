@@ -39,6 +39,16 @@ def has_marker(disk: Disk, root: str, folder: FolderId) -> bool:
         return False
 
 
+def marked_as(disk: Disk, path: str) -> FolderId | None:
+    """Return the folder that `path` is marked as the root of; None where it is none."""
+    marker = join(path, PRIVATE, "folder")
+    if disk.look_quietly(marker) is None:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        return FolderId(bytes.fromhex(disk.read_text(marker).strip()))
+    return None
+
+
 def temporaries_of(disk: Disk, root: str) -> set[NodeId]:
     """Return the nodes that have temporaries, which are named after them."""
     found = set()

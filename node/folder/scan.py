@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shoal.crdt.model import ROOT, NodeId
+from shoal.crdt.model import ROOT, FolderId, NodeId
 from shoal.node.folder.disk import Disk, Seen, kind_of
 from shoal.node.folder.disk_turns import DiskTurns
 from shoal.node.folder.ignore import IgnoreRules
 from shoal.node.folder.local import MAX_DEPTH, PARKED, PARKING, PRIVATE, LocalIndex, row_of
+from shoal.node.folder.marker import marked_as
 from shoal.node.folder.problems import Problems
 from shoal.node.folder.selection import Selection
 from shoal.node.folder.signature import Signature
@@ -26,6 +27,7 @@ from shoal.node.replica import Replica
 Listed = dict[NodeId, dict[str, list[str]]]  # folder -> what is the same to the disk -> the names there are
 
 AT_ONCE = 100  # names that are looked at before others have a turn
+OTHER_ROOT = "not synced, as it is a synced folder of its own: it has .shoal/folder"
 LEFT_OUT = "not synced, as the folder has something of this name that is left out here: rename this, or shoal get that"
 
 
@@ -77,8 +79,10 @@ class Scanner:
         problems: Problems,
         busy: Set[NodeId],
         selection: Selection,
+        nested: Set[FolderId] = frozenset(),
     ) -> None:
-        """`busy`: the nodes that are being placed now; what is seen of them is left for later."""
+        """`busy`: the nodes that are being placed now; what is seen of them is left for later. `nested`: folders that
+        are kept inside of this one, each by an engine of its own."""
         self._disk = disk
         self._turns = turns
         self._root = root
@@ -88,6 +92,7 @@ class Scanner:
         self._problems = problems
         self._busy = busy
         self._selection = selection
+        self._nested = nested
 
     def begin_walk(self) -> Walk:
         """Begin to look at everything."""
@@ -348,6 +353,11 @@ class Scanner:
                 findings.replaced[record.id] = path  # it came to its name right before a crash
                 record = None
         if record is None:
+            other_root = marked_as(self._disk, self._absolute(path)) if kind == "dir" else None
+            if other_root is not None:
+                if other_root not in self._nested:
+                    self._problems.report(path, OSError(OTHER_ROOT))
+                return
             if self._is_left_out(seen, signature):
                 self._problems.report(path, OSError(LEFT_OUT))
                 return

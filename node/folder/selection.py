@@ -10,6 +10,7 @@ Keys after the folder's 16 bytes, in column `meta`:
     chosen            there once anything was chosen
     stray + node      empty; on disk and left out, perhaps outside of what a choice was made for: to leave
     mode              the folder's mode on this device, see `one_way`
+    part + folder     empty; a part of it is kept as a folder of its own, see `node.subfolders`
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from shoal.node.folder.local import MAX_DEPTH, LocalIndex
 from shoal.node.replica import Replica
 from shoal.node.store import Staging, Store
 
-PREFIXES = (b"choice", b"chosen", b"wish", b"mode")
+PART = b"part"
+PREFIXES = (b"choice", b"chosen", b"wish", b"mode", PART)
 
 
 class Selection:
@@ -112,6 +114,18 @@ class Selection:
         """Stage the end of a wish: it is a choice now, or is not wished any more."""
         if self.wishes.pop(path, None) is not None:
             self._staging.delete("meta", self._wish_key(path))
+
+    def mark(self, key: bytes) -> None:
+        """Stage a mark of what became of a part of the folder."""
+        self._staging.put("meta", self._folder + key, b"")
+
+    def unmark(self, key: bytes) -> None:
+        """Stage the end of a mark."""
+        self._staging.delete("meta", self._folder + key)
+
+    def has_mark(self, key: bytes) -> bool:
+        """Return whether there is a mark."""
+        return self._staging.get("meta", self._folder + key) is not None
 
     def keep(self, node: NodeId) -> None:
         """Stage that a node stays here that a person just made, or moved to, in a folder that is left out."""

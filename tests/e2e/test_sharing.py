@@ -146,3 +146,39 @@ def test_all_devices_of_both_have_it_also_such_as_are_added_later(people: tuple[
         wait_in_sync(anna, ben, phone, tablet)
         assert text(folder(tablet) / "photo") == "photo"
         assert text(folder(tablet) / "old") == "old"
+
+
+def test_a_part_of_a_folder_is_shared_without_the_rest(people: tuple[Node, Node], tmp_path: Path) -> None:
+    anna, ben = people
+    tablet, phone = Node(tmp_path / "tablet"), Node(tmp_path / "phone")
+    with running(tablet, phone):
+        pair(anna, tablet)
+        tablet.run("folder", "join", "F", str(folder(tablet)))
+        (folder(anna) / "trips" / "rome").mkdir(parents=True)
+        (folder(anna) / "trips" / "rome" / "photo").write_text("rome")
+        (folder(anna) / "trips" / "secret plans").write_text("secret")
+        wait_in_sync(anna, tablet)
+        anna.run("share", "F/trips/rome", card(ben), "--role", "writer")
+        until(lambda: bool(offered(ben)))
+        ben.run("accept", "rome", str(folder(ben)))
+        wait_in_sync(anna, tablet, ben)
+        assert {path.name for path in folder(ben).iterdir()} == {".shoal", "photo"}
+        (folder(ben) / "from ben").write_text("hello")
+        (folder(anna) / "trips" / "rome" / "photo").write_text("rome 2")
+        (folder(anna) / "trips" / "later").write_text("later")
+        wait_in_sync(anna, tablet, ben)
+        until(lambda: text(folder(tablet) / "trips" / "rome" / "from ben") == "hello")
+        wait_in_sync(anna, tablet, ben)
+        for node in (anna, tablet):
+            rome = folder(node) / "trips" / "rome"
+            assert {path.name for path in rome.iterdir()} == {".shoal", "photo", "from ben"}
+            assert text(rome / "photo") == "rome 2"
+            assert text(folder(node) / "trips" / "later") == "later"
+        assert text(folder(ben) / "photo") == "rome 2"
+        pair(anna, phone)
+        phone.run("folder", "join", "F", str(folder(phone)))
+        until(lambda: text(folder(phone) / "trips" / "rome" / "from ben") == "hello")
+        wait_in_sync(anna, phone)
+        assert text(folder(phone) / "trips" / "secret plans") == "secret"
+        held = b"".join(path.read_bytes() for path in ben.home.rglob("*") if path.is_file())
+        assert b"secret plans" not in held

@@ -1,0 +1,149 @@
+"""Parts of a folder that became folders of their own, so that they can be shared without the rest.
+
+Such a part stays where it is on every device of the account: the folder around it leaves it out, and leaves what is on
+disk of it alone; the new folder is kept in its place. The others learn of it by the account's catalog. Whom the part is
+shared with gets a folder like any other, and nothing of the one around it: neither its name nor its keys.
+
+Key after the outer folder's 16 bytes, in column `meta`: `part` + id of the inner folder, there once it was left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from shoal.crdt.catalog import FolderEntry
+from shoal.crdt.model import ROOT, NodeId
+from shoal.node.errors import UserError
+from shoal.node.folder.choosing import NothingThere
+from shoal.node.folder.selection import PART
+from shoal.node.runtime import FolderRuntime
+
+if TYPE_CHECKING:
+    from shoal.node.daemon import Node
+
+LOOK_EVERY = 1.0  # seconds, while a part waits for its place
+QUIET_WITHIN = 30.0  # seconds in which a folder is done with what it does
+
+
+class SubFolders:
+    """The parts, for one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._waiting = trio.Event()
+
+    async def run(self) -> None:
+        """Keep parts where they belong as soon as there is a place, until cancelled."""
+        while True:
+            await self._waiting.wait()
+            self._waiting = trio.Event()
+            while not self._settle():
+                with trio.move_on_after(LOOK_EVERY):
+                    await self._waiting.wait()
+
+    def look(self) -> None:
+        """There may be new parts, or new folders around them."""
+        for runtime in self._node.folders.values():
+            self.leave_out(runtime)
+        self._waiting.set()
+
+    async def split(self, name: str, path: str) -> FolderEntry:
+        """Make a folder of the account out of what a folder has at a path; return it, or the one that it is already.
+        Raises UserError."""
+        node = self._node
+        runtime = node.folder_named(name)
+        outer = runtime.entry
+        roster = node.sharing.shares.of(outer.id)
+        if outer.founder or (roster is not None and roster.said_of_roles):
+            raise UserError(
+                "shared-already",
+                f"{name!r} is shared as a whole: a part of it cannot be shared on its own",
+                "share all of it, or move the part to a folder of its own",
+            )
+        part = self._find(runtime, path)
+        for entry in node.account.folders().values():
+            if entry.within == (outer.id, part):
+                return entry
+        patience = trio.current_time() + QUIET_WITHIN
+        while not runtime.engine.is_idle() and trio.current_time() < patience:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        if not runtime.engine.is_idle():
+            raise UserError("folder-busy", f"{name!r} is being synced", "try again when it is in sync: shoal status")
+        made = node.account.add_folder(self._free_name(name, path), within=(outer.id, part))
+        self.leave_out(runtime)
+        self._settle()
+        return made
+
+    def leave_out(self, runtime: FolderRuntime) -> None:
+        """Have a folder leave out the parts of it that are folders of their own; to be called before its engine has
+        run, too."""
+        outer, chooser = runtime.entry.id, runtime.engine.chooser
+        for entry in self._node.account.folders().values():
+            if entry.within is not None and entry.within[0] == outer:
+                runtime.engine.nested.add(entry.id)
+                if runtime.engine.selection.wants(entry.within[1]):
+                    chooser.give_up(entry.within[1], PART + entry.id)
+
+    def part_at(self, runtime: FolderRuntime, part: NodeId) -> FolderEntry | None:
+        """Return the folder of its own that a node of a folder is."""
+        for entry in self._node.account.folders().values():
+            if entry.within == (runtime.entry.id, part):
+                return entry
+        return None
+
+    def removed(self, entry: FolderEntry) -> None:
+        """A person keeps a part no more on this device."""
+        outer = self._node.folders.get(entry.within[0]) if entry.within is not None else None
+        if outer is not None:
+            outer.engine.chooser.forget_mark(PART + entry.id)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> bool:
+        """Keep the parts that have a place; return whether none waits for one."""
+        node, settled = self._node, True
+        for entry in list(node.account.folders().values()):
+            runtime = node.folders.get(entry.within[0]) if entry.within is not None else None
+            if runtime is None or entry.within is None or entry.id in node.folders:
+                continue
+            if not runtime.engine.chooser.has_mark(PART + entry.id):
+                continue
+            place = self._place(runtime, entry.within[1])
+            if place is None:
+                settled = False
+                continue
+            with contextlib.suppress(OSError, UserError):
+                os.makedirs(place, exist_ok=True)
+                node.keep_at(entry, place)
+        return settled
+
+    def _place(self, runtime: FolderRuntime, part: NodeId) -> str | None:
+        path = runtime.engine.chooser.path(part)
+        if not path:
+            return None
+        place = os.path.join(runtime.engine.root, path)
+        above = os.path.dirname(place)
+        real = os.path.realpath(place)
+        return place if os.path.isdir(above) and real == place else None
+
+    def _find(self, runtime: FolderRuntime, path: str) -> NodeId:
+        try:
+            part = runtime.engine.chooser.find(path)
+        except NothingThere as error:
+            raise UserError(
+                "no-such-path", f"{runtime.entry.name} has nothing at {error}", "see: shoal ls", status=404
+            ) from error
+        view = runtime.replica.view(part) if part != ROOT else None
+        if view is None or view.kind != "dir":
+            raise UserError("not-a-folder", f"{path!r} is not a folder", "share the folder that it is in", status=400)
+        return part
+
+    def _free_name(self, outer: str, path: str) -> str:
+        names = {entry.name for entry in self._node.account.folders().values()}
+        last = path.rpartition("/")[2]
+        choices = (last, f"{outer} {last}", f"{outer} {path.replace('/', ' ')}")
+        return next((name for name in choices if name not in names), choices[-1])

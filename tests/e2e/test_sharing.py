@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,6 +99,57 @@ def test_what_a_reader_changes_stays_his(people: tuple[Node, Node]) -> None:
     assert text(folder(anna) / "old") == "old"
     assert "receive-only" in ben.error("folder", "mode", "F", "both")
     assert "only an owner" in ben.error("share", "F", card(anna))
+
+
+PATCH = """
+from shoal.node.access import Access
+
+Access.may_write = lambda self, folder: True
+Access.limit = lambda self, log, folder: None
+"""
+
+
+def test_a_reader_who_patches_his_client_is_refused_by_all_and_reported(
+    people: tuple[Node, Node], tmp_path: Path
+) -> None:
+    anna, ben = people
+    shared(anna, ben, "reader")
+    carl = Node(tmp_path / "carl")
+    with running(carl):
+        shared(anna, carl, "reader")
+        ben.down()
+        (tmp_path / "patch").mkdir()
+        (tmp_path / "patch" / "sitecustomize.py").write_text(PATCH)
+        ben.environment = {**os.environ, "PYTHONPATH": str(tmp_path / "patch")}
+        ben.up()
+        (folder(ben) / "old").write_text("forged")
+        (folder(ben) / "planted").write_text("planted")
+        ben.run("scan")
+        for node in (anna, carl):
+            until(lambda node=node: bool(audit(node, "write-refused")))  # type: ignore[misc]
+            assert audit(node, "write-refused") == ["ben's ben wrote to F and may not: it was refused"]
+        (folder(anna) / "new").write_text("new")
+        until(lambda: text(folder(carl) / "new") == "new")
+        wait_in_sync(anna, carl)
+        for node in (anna, carl):
+            assert {path.name for path in folder(node).iterdir()} == {".shoal", "old", "new"}
+            assert text(folder(node) / "old") == "old"
+
+
+def test_who_may_only_read_from_now_on_keeps_what_he_wrote_and_adds_nothing(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    shared(anna, ben, "writer")
+    (folder(ben) / "written").write_text("ben's")
+    wait_in_sync(anna, ben)
+    anna.run("share", "F", "ben", "--role", "reader")
+    until(lambda: ben.json("status")["folders"][0]["role"] == "reader")
+    (folder(ben) / "late").write_text("late")
+    (folder(anna) / "written").write_text("anna's")
+    until(lambda: text(folder(ben) / "written") == "anna's")
+    wait_in_sync(anna)
+    assert {path.name for path in folder(anna).iterdir()} == {".shoal", "old", "written"}
+    anna.run("share", "F", "ben", "--role", "writer")
+    until(lambda: text(folder(anna) / "late") == "late")
 
 
 def test_who_is_removed_gets_nothing_new_and_gives_nothing_and_keeps_the_files(people: tuple[Node, Node]) -> None:

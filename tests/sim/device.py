@@ -105,7 +105,10 @@ class Device:
             invitation=lambda: SimpleNamespace(roster=(), catalog=()),
             merge=lambda roster, catalog: None,
             folders=lambda: {FOLDER: None},
+            is_member=lambda device: True,
         )
+        access = SimpleNamespace(may_sync=lambda device, folder: True)
+        self.sharing: Any = SimpleNamespace(access=access, told_to=lambda device: [[], []], take=lambda *told: None)
         self.trouble: list[str] = []
         self.up = False
         self.scope = trio.CancelScope()
@@ -293,7 +296,7 @@ class Device:
     async def prove(self, asker: DeviceId, folder: FolderId, nonce: bytes, asked: Sequence[Held]) -> list[bytes]:
         return [b""] * len(asked)  # here nothing is left out
 
-    def addresses(self) -> list[str]:
+    def addresses(self, asker: DeviceId) -> list[str]:
         return []
 
     def on_hello(self, device: DeviceId, addresses: list[str]) -> None:
@@ -314,6 +317,9 @@ class Device:
     def on_log_restarted(self) -> None:
         for session in list(self.sessions.values()):
             session.end()
+
+    def on_write_refused(self, device: DeviceId, folder: FolderId, author: DeviceId) -> None:
+        self.trouble.append(f"{author.hex()[:8]} may not write")
 
     def on_misbehaved(self, device: DeviceId, reason: str) -> None:
         self.trouble.append(f"{device.hex()[:8]} misbehaved: {reason}")

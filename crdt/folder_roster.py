@@ -10,7 +10,8 @@ account was an owner by what it links to (a member, to accept or to leave). Of t
 The founder is an owner for good. So roles are a least fixpoint from the founder on, whatever order statements came in.
 
 What an account wrote while it might is kept; whoever takes that from it says how much of its logs there was (`cuts`),
-and all else is refused from then on by everyone. What others had got beyond that is said again by who may write.
+and all else is refused from then on by everyone. What others had got beyond that is said again by who may write. The
+same goes for a device that its account revoked: another one of it says how much there was.
 """
 
 from __future__ import annotations
@@ -122,20 +123,40 @@ class FolderRoster:
     def _limit(self, log: LogId) -> LogHead | None:
         limit = NOTHING
         for account in self.mentioned:
-            if account in self._accounts and self._accounts[account].is_known(log.device):
-                if rank(self.role(account)) >= WRITER:
+            if account not in self._accounts or not self._accounts[account].is_known(log.device):
+                continue
+            cut = self._cuts.get(account, {}).get(log, NOTHING)
+            if rank(self.role(account)) >= WRITER:
+                if log.device in self._accounts[account].devices or (account, log.device) not in self._device_cuts:
                     return None
-                limit = max(limit, self._cuts.get(account, {}).get(log, NOTHING), key=lambda head: head.length)
+                cut = self._device_cuts[account, log.device].get(log, NOTHING)
+            limit = max(limit, cut, key=lambda head: head.length)
         return limit
+
+    def is_cut(self, account: bytes, device: DeviceId) -> bool:
+        """Return whether an account said how much there was of a device that it revoked."""
+        return (account, device) in self._device_cuts
+
+    @cached_property
+    def _device_cuts(self) -> dict[tuple[bytes, DeviceId], dict[LogId, LogHead]]:
+        said = [each for each in self._said if each.kind == "cut" and each.device != each.subject]
+        cuts: dict[tuple[bytes, DeviceId], dict[LogId, LogHead]] = {}
+        # What devices say that are none of the account's any more counts only where no other said anything.
+        for current in (True, False):
+            found: dict[tuple[bytes, DeviceId], dict[LogId, LogHead]] = {}
+            for each in said:
+                key = each.account, DeviceId(each.subject)
+                if (each.device in self._accounts[each.account].devices) == current and key not in cuts:
+                    _widen(found.setdefault(key, {}), each.cuts)
+            cuts |= found
+        return cuts
 
     @cached_property
     def _cuts(self) -> dict[bytes, dict[LogId, LogHead]]:
         cuts: dict[bytes, dict[LogId, LogHead]] = {}
         for said in self._said:
             if said.kind == "role" and rank(said.role) < WRITER:
-                of_account = cuts.setdefault(said.subject, {})
-                for log, head in said.cuts.items():
-                    of_account[log] = max(of_account.get(log, NOTHING), head, key=lambda each: (each.length, each.hash))
+                _widen(cuts.setdefault(said.subject, {}), said.cuts)
         return cuts
 
     # -- its keys --------------------------------------------------------------------------------------------------
@@ -247,7 +268,7 @@ class FolderRoster:
                     before |= self._past[link] | 1 << places[link]
             if not self._is_authorised(said, before):
                 continue
-            if said.kind == "accept" or said.subject == said.account:
+            if said.kind in ("accept", "cut") or said.subject == said.account:
                 own_matters[said.account] += 1
                 if own_matters[said.account] > MOST_OF_ONE:
                     continue
@@ -271,6 +292,8 @@ class FolderRoster:
         standing = self._standing(before, current=False).get(said.account, 0)
         if said.kind == "accept":
             return standing > 0
+        if said.kind == "cut":
+            return standing >= WRITER and DeviceId(said.subject) in author.former
         if said.kind == "role" and said.subject == self.founder:
             return False
         if said.kind == "role" and said.subject == said.account and said.role == "none":
@@ -316,6 +339,11 @@ class FolderRoster:
 
     def _is_before(self, one: Said, other: Said) -> bool:
         return bool(self._past[other.hash] >> self._places[one.hash] & 1)
+
+
+def _widen(cuts: dict[LogId, LogHead], more: Mapping[LogId, LogHead]) -> None:
+    for log, head in more.items():
+        cuts[log] = max(cuts.get(log, NOTHING), head, key=lambda each: (each.length, each.hash))
 
 
 def _ceiling(said: Said, about: Sequence[tuple[int, Said]], past: int) -> int:

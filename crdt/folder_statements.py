@@ -7,6 +7,7 @@
     invite    says public key, role, expires_ms, uses  who has the private half may have the role
     cancel    says invite                              which nobody may redeem any more
     key       says boxes, sealed, former               the folder's secrets, for the devices that may read
+    cut       says subject device, cuts                of the author's account, and revoked: what was known of it
     links     = [hashes of the newest statements known], of the first ones: the root
     cuts      = [[device, incarnation, length, hash]...]: what was known of the logs of who may write no more
     invite    = hash of the invite that somebody redeemed; empty where an owner chose the account
@@ -44,7 +45,7 @@ Role = Literal["none", "holder", "reader", "writer", "owner"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """In order of what they may: a holder keeps sealed replicas, a reader reads, a writer writes, an owner says who may."""
 
-Kind = Literal["role", "accept", "invite", "cancel", "key"]
+Kind = Literal["role", "accept", "invite", "cancel", "key", "cut"]
 
 
 def rank(role: Role) -> int:
@@ -59,8 +60,9 @@ def root_of(folder: FolderId, founder: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A statement whose signature is good. `account`, `device`: its author; `subject`: the account that a role is for;
-    `invite`: of a role or a cancel, the hash of one; `public`: an invite's Ed25519 key; `cuts`: by log."""
+    """A statement whose signature is good. `account`, `device`: its author; `subject`: the account that a role is for,
+    or the device that a cut is about; `invite`: of a role or a cancel, the hash of one; `public`: an invite's Ed25519
+    key; `cuts`: by log."""
 
     encoded: bytes = field(repr=False)
     hash: bytes
@@ -153,6 +155,8 @@ def _read(encoded: bytes, fields: list[Any]) -> Said:
                 sealed=codec.as_bytes(sealed),
                 former=codec.as_bytes(former, 32),
             )
+        case "cut", [device, cuts]:
+            return Said(encoded, digest, "cut", *about, subject=codec.as_bytes(device, 32), cuts=_cuts(cuts))
     raise codec.Malformed("a statement of no known kind")
 
 

@@ -85,6 +85,11 @@ def later_epoch(epoch: int, secret: bytes) -> int:
     return ((epoch >> EPOCH_BITS) + 1) << EPOCH_BITS | int.from_bytes(_derive(EPOCH_CONTEXT, secret)[:4])
 
 
+def is_epoch_of(epoch: int, secret: bytes) -> bool:
+    """Return whether a number is that of an epoch with this secret."""
+    return later_epoch(epoch, secret) & ((1 << EPOCH_BITS) - 1) == epoch & ((1 << EPOCH_BITS) - 1)
+
+
 def _derive(context: str, material: bytes) -> bytes:
     return blake3.blake3(material, derive_key_context=context).digest()
 

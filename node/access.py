@@ -41,6 +41,15 @@ class Access:
             return False
         return rank(roster.role_of_device(device, accepted=True)) >= READER
 
+    def keeps_for_us(self, device: DeviceId, folder: FolderId) -> bool:
+        """Return whether what a device has of a folder is safe there: it is of this account, or of the one that had the
+        folder first. Others may leave with it."""
+        roster = self._shares.of(folder)
+        if self._account.is_member(device) or roster is None:
+            return self._account.is_member(device)
+        founder = self._shares.roster_of(roster.founder)
+        return founder is not None and device in founder.devices
+
     def is_known(self, device: DeviceId, folder: FolderId) -> bool:
         """Return whether a device is or was of an account that has or had a part in a folder."""
         roster = self._shares.of(folder)
@@ -93,7 +102,8 @@ class Access:
         for account in self._shares.accounts_of(device):
             roster = self._shares.roster_of(account)
             if roster is not None:
-                return f"{self._shares.name_of(account)}'s {roster.devices[device].name}"
+                whose, name = self._shares.name_of(account), roster.devices[device].name
+                return name if name == whose else f"{whose}'s {name}"
         return "a device"
 
     def accounts_of(self, device: DeviceId) -> list[bytes]:

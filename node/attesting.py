@@ -53,7 +53,8 @@ class Attesting:
         prove = partial(runtime.engine.leaver.proofs, wanted=False)
         for session in list(self._node.sessions.values()):
             open_ones = [held for held in asked if held not in settled]
-            if folder in session.progress and open_ones:
+            keeps = folder in session.progress and self._node.sharing.access.keeps_for_us(session.device, folder)
+            if keeps and open_ones:
                 proven, failed = await self._verifier.ask(session.device, session.held, folder, open_ones, prove)
                 settled.update(proven)
                 if failed:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 
+OPENS_WITHIN = 2.0  # seconds in which the other opens the stream, if it converses at all
 BACK_AFTER_LOSS = 5.0  # seconds in which a device that was lost most often is back, if it will be
 BACK_AFTER_FAULT = 120.0  # the same for one whose conversation a fault ended, here or there
 
@@ -67,7 +68,7 @@ class Conversations:
                 if self._node.key.id < device:
                     stream = await self._open_patiently(device, PROTOCOL)
                 else:
-                    stream = await streams.receive()
+                    stream = await self._awaited(device, streams)
             self._node.events.add("connected", f"connected to {name}", device=peer_id_text(device))
             with bulkhead(f"the session with {name}", lambda reason: self._session_failed(device, reason)):
                 async with trio.open_nursery() as nursery:
@@ -81,6 +82,14 @@ class Conversations:
             self._incoming.pop(device, None)
         if not introduced and device in self._node.host.connected() and self._node.account.is_known(device):
             await self._node.membership.ask(device)  # why it does not converse
+
+    async def _awaited(self, device: DeviceId, streams: trio.MemoryReceiveChannel[ByteStream]) -> ByteStream:
+        """Return the stream that the other opens; where it does not, ask why."""
+        with trio.move_on_after(OPENS_WITHIN):
+            return await streams.receive()
+        if self._node.account.is_known(device):
+            await self._node.membership.ask(device)
+        return await streams.receive()
 
     async def _converse(self, device: DeviceId, stream: ByteStream) -> bool:
         """Talk until the stream ends; return whether the other said all that it had to say at the beginning."""

@@ -50,6 +50,7 @@ class Pairing:
         except ValueError as error:
             raise UserError("bad-pairing", str(error), "check what the other device shows", EXIT_USAGE, 400) from error
         self._node.account.check_alone()
+        self._node.sharing.check_alone()
         hints = hints or await self._heard(code)
         if not hints:
             raise UserError(

@@ -91,6 +91,7 @@ class Recovery:
         UserError."""
         paper = key_of(words)
         self._node.account.check_alone()
+        self._node.sharing.check_alone()
         candidates = self._given(addresses) or await self._heard()
         if not candidates:
             raise UserError(

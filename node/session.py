@@ -227,8 +227,9 @@ class Session:
         self._do(folder, [Send(Holds(dict(replica.frontier), ask=True))])
 
     def leave(self, folder: FolderId) -> None:
-        """A folder was removed here."""
+        """A folder was removed here, or the peer has no part in it any more."""
         self._machines.pop(folder, None)
+        self.progress.pop(folder, None)
         self._told_need.pop(folder, None)
         self._queue(["left", folder])
 

@@ -17,7 +17,7 @@ from shoal.crdt.catalog import FolderEntry, Secrets, secrets_from
 from shoal.crdt.codec import Malformed
 from shoal.crdt.folder_roster import FolderRoster, Invite
 from shoal.crdt.folder_statements import Author, Kind, Role, cut_rows, open_secrets, rank, seal_secrets
-from shoal.crdt.keys import DeviceKey, Unsealable, later_epoch
+from shoal.crdt.keys import DeviceKey, Unsealable, is_epoch_of, later_epoch
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.access import Access
@@ -92,6 +92,16 @@ class Sharing:
             return True
         roster = self.shares.of(entry.id)
         return roster is None or self._node.account.id in roster.accepted
+
+    def check_alone(self) -> None:
+        """Raises UserError when this account shares folders with others: it would leave them for another account."""
+        me = self._node.account.id
+        if any(me in roster.accepted and len(roster.roles) > 1 for roster in self.shares.all.values()):
+            raise UserError(
+                "shares-folders",
+                "this device shares folders with others, as an account of its own",
+                "leave them first (shoal unshare FOLDER), or start over with a fresh --home",
+            )
 
     # -- roles -------------------------------------------------------------------------------------------------------
 
@@ -248,7 +258,7 @@ class Sharing:
         account = self._node.account
         if account.is_revoked:
             return
-        news = False
+        news = self._cut_revoked()
         for roster in list(self.shares.all.values()):
             entry = account.entry(roster.folder)
             mine = entry is not None and (entry.founder or account.id) == roster.founder
@@ -269,6 +279,21 @@ class Sharing:
         if news:
             self.saved()
 
+    def _cut_revoked(self) -> bool:
+        """Say how much there is of the logs of devices that this account revoked; return whether that was due."""
+        account, news = self._node.account, False
+        for roster in list(self.shares.all.values()):
+            runtime = self._node.folders.get(roster.folder)
+            mine = runtime is not None and self.shares.of(roster.folder) is roster
+            if runtime is None or not mine or not roster.said_of_roles or not self.access.may_write(roster.folder):
+                continue
+            for device in account.roster.former:
+                if not roster.is_cut(account.id, device):
+                    heads = {log: head for log, head in runtime.replica.frontier.items() if log.device == device}
+                    self._say(roster, "cut", [device, cut_rows(heads)])
+                    news = True
+        return news
+
     def _learn(self, roster: FolderRoster) -> None:
         """Have the account's catalog know all secrets of a folder that it takes part in."""
         account = self._node.account
@@ -279,7 +304,8 @@ class Sharing:
         for said in roster.key_statements():
             opened = self._open(said)
             for epoch, secret in opened[1] if opened else ():
-                known.setdefault(epoch, secret)
+                if epoch == 0 or is_epoch_of(epoch, secret):  # else some would have one secret and some another
+                    known.setdefault(epoch, secret)
         if len(known) > len(entry.secrets):
             try:
                 account.keep(replace(entry, secrets=secrets_from([list(pair) for pair in sorted(known.items())])))

@@ -107,7 +107,8 @@ def add_routes(app: FastAPI, node: Node) -> None:
             "role": roster.role(me),
             "people": [
                 {
-                    "name": "you" if account == me else shares.name_of(account),
+                    "name": node.sharing.own_name if account == me else shares.name_of(account),
+                    "is_you": account == me,
                     "id": short_id(account),
                     "role": role,
                     "accepted": account in roster.accepted,
@@ -181,7 +182,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
             node.sharing.give(folder.id, whom.id, "none")
             return {"folder": folder.name, "from": whom.name}
         roster = node.sharing.shares.of(folder.id)
-        if roster is None:
+        if roster is None or not roster.said_of_roles:
             raise UserError("not-shared", f"{folder.name!r} is not shared", "")
         node.sharing.leave(roster)
         return {"folder": folder.name, "left": True}

@@ -158,7 +158,7 @@ def _when(time_ms: int) -> str:
 def _share(each: dict[str, Any]) -> list[str]:
     lines = [f"{each['folder']}  (you are {each['role']})"]
     for person in each["people"]:
-        if person["name"] != "you":
+        if not person["is_you"]:
             state = "" if person["accepted"] else ", asked"
             lines.append(f"    {person['name']}: {person['role']}{state}")
     for link in each["links"]:

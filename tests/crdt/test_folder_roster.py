@@ -96,6 +96,11 @@ class World:
         seen = self.roster()
         self.said.add(say(who.author(), "accept", seen.root, seen.links(), [], 0))
 
+    def cuts(self, whose: Person, device: int, heads: dict[LogId, LogHead], by: int) -> None:
+        seen = self.roster()
+        says = [whose.keys[device].id, cut_rows(heads)]
+        self.said.add(say(whose.author(by), "cut", seen.root, seen.links(), says, 0))
+
     def keys(self, by: Person, secrets: Secrets = ((0, b"s" * 32),)) -> bytes:
         seen = self.roster()
         boxes, sealed = seal_secrets(seen.root, "Photos", secrets, seen.readers, b"k" * 32)
@@ -240,6 +245,34 @@ def test_of_who_may_write_no_more_what_was_known_is_kept_and_nothing_beyond(worl
     world.gives(world.founder, other, role, cuts=cut_rows({log: head}))
     assert world.roster().limit(log) == head
     assert world.roster().limit(unknown) == LogHead()
+
+
+def test_of_a_revoked_device_what_its_account_knew_is_kept_and_nothing_beyond(world: World) -> None:
+    other = world.people[1]
+    log, head = LogId(other.keys[1].id, b"i" * 16), LogHead(3, b"h" * 32)
+    world.gives(world.founder, other, "writer")
+    world.accepts(other)
+    other.revokes(1)
+    assert world.roster().limit(log) is None
+    world.cuts(other, 1, {log: LogHead(9, b"g" * 32)}, by=1)  # its own word on itself
+    assert world.roster().limit(log) is None
+    world.cuts(other, 1, {log: head}, by=0)
+    assert world.roster().limit(log) == head
+    assert world.roster().limit(LogId(other.keys[1].id, b"j" * 16)) == LogHead()
+    assert world.roster().limit(LogId(other.keys[0].id, b"j" * 16)) is None
+
+
+def test_an_account_cuts_no_devices_but_those_that_it_revoked(world: World) -> None:
+    other, third = world.people[1:3]
+    for person in (other, third):
+        world.gives(world.founder, person, "writer")
+    world.cuts(other, 1, {}, by=0)
+    third.revokes(1)
+    seen = world.roster()
+    world.said.add(say(other.author(), "cut", seen.root, seen.links(), [third.keys[1].id, []], 0))
+    assert world.roster().refused == 2
+    assert world.roster().limit(LogId(other.keys[1].id, bytes(16))) is None
+    assert world.roster().limit(LogId(third.keys[1].id, bytes(16))) is None
 
 
 def test_keys_are_due_when_a_reader_lacks_them_and_exposed_when_somebody_has_them_who_left(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What somebody sees who listens on the network while devices pair, sync and are revoked: nothing in the clear."""
+"""What somebody sees who listens on the network while devices pair, sync, share and are revoked: nothing."""
 
 from __future__ import annotations
 
@@ -86,15 +86,16 @@ def test_nothing_that_leaves_a_device_is_in_the_clear(tmp_path: Path) -> None:
 
     file, shared, user, password, content = map(canary, ("file", "folder", "user", "password", "content"))
     one, other = Node(tmp_path / canary("one")), Node(tmp_path / canary("other"))
+    guest = Node(tmp_path / canary("guest"))
     named = canary("named")
-    said = [file, shared, user, password, content, one.home.name, other.home.name, named]
+    said = [file, shared, user, password, content, one.home.name, other.home.name, guest.home.name, named]
     canaries = {text: text.encode() for text in said} | {"control": b"what is in the clear is heard"}
-    tap = Wiretap(canaries, {int(node.api.rpartition(":")[2]) for node in (one, other)})
-    source, target = tmp_path / "source", tmp_path / "target"
+    tap = Wiretap(canaries, {int(node.api.rpartition(":")[2]) for node in (one, other, guest)})
+    source, target, theirs = tmp_path / "source", tmp_path / "target", tmp_path / "theirs"
     (source / file).mkdir(parents=True)
     (source / f"{file}.txt").write_text(content)
     (source / file / "large").write_bytes(content.encode() * 100_000)
-    with running(one, other), listening(tap):
+    with running(one, other, guest), listening(tap):
         send_in_the_clear(canaries["control"])
         assert say(one, password + "\n", "register", user, "--name", user).returncode == 0
         offer = one.json("pair")
@@ -103,6 +104,10 @@ def test_nothing_that_leaves_a_device_is_in_the_clear(tmp_path: Path) -> None:
         other.run("folder", "join", shared, str(target))
         wait_in_sync(one, other)
         assert (target / f"{file}.txt").read_text() == content
+        guest.run("accept", one.json("share", shared, "--link", "--role", "writer")["link"], str(theirs))
+        wait_in_sync(one, other, guest)
+        assert (theirs / f"{file}.txt").read_text() == content
+        one.run("unshare", shared, guest.home.name)
         one.run("device", "rename", other.home.name, named)
         one.run("device", "revoke", named, "--yes")
     assert tap.heard == {"control"}

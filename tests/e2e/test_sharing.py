@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import Node, pair, running, wait_in_sync
+from nodes import Node, call_api, pair, running, wait_in_sync
 
 pytestmark = pytest.mark.e2e
 
@@ -71,7 +71,7 @@ def test_a_folder_is_offered_to_a_contact_accepted_and_synced_both_ways(people: 
     wait_in_sync(anna, ben)
     assert text(folder(anna) / "from ben") == "hello"
     assert text(folder(ben) / "old") == "new"
-    (person,) = [each for each in anna.json("shares")["shared"][0]["people"] if each["name"] != "you"]
+    (person,) = [each for each in anna.json("shares")["shared"][0]["people"] if not each["is_you"]]
     assert (person["name"], person["role"], person["accepted"]) == ("ben", "writer", True)
 
 
@@ -127,7 +127,7 @@ def test_a_reader_who_patches_his_client_is_refused_by_all_and_reported(
         ben.run("scan")
         for node in (anna, carl):
             until(lambda node=node: bool(audit(node, "write-refused")))  # type: ignore[misc]
-            assert audit(node, "write-refused") == ["ben's ben wrote to F and may not: it was refused"]
+            assert audit(node, "write-refused") == ["ben wrote to F and may not: it was refused"]
         (folder(anna) / "new").write_text("new")
         until(lambda: text(folder(carl) / "new") == "new")
         wait_in_sync(anna, carl)
@@ -173,6 +173,45 @@ def test_who_is_removed_gets_nothing_new_and_gives_nothing_and_keeps_the_files(p
     wait_in_sync(anna, ben)
     assert text(folder(ben) / "secret") == "secret"
     assert text(folder(anna) / "late") == "late"
+
+
+def test_a_link_that_expired_was_cancelled_or_is_torn_is_refused_in_a_line(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    link = anna.json("share", "F", "--link", "--role", "writer", "--uses", "0", "--expires", "never")["link"]
+    assert "a part of it is missing" in ben.error("accept", link[:40], code=2)
+    assert "is no link" in ben.error("accept", "shoal://nothing/x", code=2)
+    assert "your own account" in anna.error("accept", link, code=2)
+    anna.run("unshare", "F", "--link")
+    assert "not valid any more" in ben.error("accept", link)
+    status, made = call_api(
+        anna, "POST", "/api/folders/F/link", (anna.home / "api.token").read_text().strip(), {"valid_s": 1}
+    )
+    assert status == 200
+    time.sleep(1.1)
+    assert "expired" in ben.error("accept", made["link"])
+    assert "no length of time" in anna.error("share", "F", "--link", "--expires", "soon", code=2)
+    assert ben.json("shares") == {"shared": [], "offered": []}
+
+
+def test_what_cannot_be_shared_is_refused_in_a_line(people: tuple[Node, Node]) -> None:
+    anna, ben = people
+    assert "no contact card" in anna.error("contact", "add", "shoal://contact/abc", code=2)
+    assert "no contact card" in anna.error("contact", "add", "ben", code=2)
+    assert "your own card" in anna.error("contact", "add", card(anna), code=2)
+    assert "nobody called" in anna.error("share", "F", "ben")
+    assert "is no role" in anna.error("share", "F", card(ben), "--role", "boss", code=2)
+    assert "no folder 'G'" in anna.error("share", "G", card(ben))
+    assert "nothing at" in anna.error("share", "F/nothing", card(ben))
+    assert "is not a folder" in anna.error("share", "F/old", card(ben))
+    assert "either who" in anna.error("share", "F", code=2)
+    assert "nobody shares" in ben.error("accept", "F")
+    assert "nobody shares" in ben.error("decline", "F")
+    anna.run("contact", "add", card(ben), "--name", "Benny")
+    assert "has that role already" in anna.error("unshare", "F", "Benny")
+    assert "is not shared" in anna.error("unshare", "F")
+    assert [each["name"] for each in anna.json("contact", "list")] == ["Benny"]
+    anna.run("contact", "remove", "Benny")
+    assert anna.json("contact", "list") == []
 
 
 def test_an_offer_is_declined(people: tuple[Node, Node]) -> None:

@@ -17,7 +17,7 @@ same goes for a device that its account revoked: another one of it says how much
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +28,7 @@ from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.roster import Roster
 
-MOST = 5000  # statements of a folder
+MOST = 2000  # statements of a folder
 MOST_OF_ONE = 100  # by which one account that is no owner accepts and leaves
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
@@ -62,8 +62,10 @@ class FolderRoster:
         self._said: list[Said] = []
         self._past: dict[bytes, int] = {}  # by hash, a bit set of places in `_said`
         self._standings: dict[tuple[int, bool], dict[bytes, int]] = {}
+        self._ownings: dict[int, set[bytes]] = {}
         self._limits: dict[LogId, LogHead | None] = {}
-        self._roles_mask = 0
+        self._roles_mask = self._owner_mask = 0  # bit sets of places
+        self._about: dict[bytes, list[int]] = {}  # by account and rank, the same
         self._take(set(statements))
         self.roles: dict[bytes, Role] = {account: _role(worth) for account, worth in self._now.items() if worth}
 
@@ -275,7 +277,10 @@ class FolderRoster:
             places[said.hash] = len(self._said)
             self._past[said.hash] = before
             if said.kind == "role":
-                self._roles_mask |= 1 << len(self._said)
+                here = 1 << len(self._said)
+                self._roles_mask |= here
+                self._owner_mask |= here if rank(said.role) == OWNER else 0
+                self._about.setdefault(said.subject, [0] * len(ROLES))[rank(said.role)] |= here
             self._said.append(said)
             for each in linking.get(said.hash, ()):
                 lacking[each.hash] -= 1
@@ -289,53 +294,56 @@ class FolderRoster:
         author = self._accounts.get(said.account)
         if author is None or not author.is_known(said.device):
             return False
-        standing = self._standing(before, current=False).get(said.account, 0)
-        if said.kind == "accept":
-            return standing > 0
-        if said.kind == "cut":
-            return standing >= WRITER and DeviceId(said.subject) in author.former
+        if said.kind == "cut" and DeviceId(said.subject) not in author.former:
+            return False
         if said.kind == "role" and said.subject == self.founder:
             return False
-        if said.kind == "role" and said.subject == said.account and said.role == "none":
-            return standing > 0
-        return standing >= OWNER
+        leaves = said.kind == "role" and said.subject == said.account and said.role == "none"
+        if said.kind in ("accept", "cut") or leaves:
+            standing = self._standing(before, current=False).get(said.account, 0)
+            return standing >= (WRITER if said.kind == "cut" else 1)
+        return said.account in self._owners_by(before & self._roles_mask)
+
+    def _owners_by(self, which: int) -> set[bytes]:
+        if which not in self._ownings:
+            self._ownings[which] = self._owners(which, current=False)
+        return self._ownings[which]
 
     def _counts(self, said: Said) -> bool:
-        return self._now.get(said.account, 0) >= OWNER and said.device in self._accounts[said.account].devices
+        return self._now.get(said.account, 0) >= OWNER and self._is_current(said)
 
-    def _worth(self, said: Said) -> int:
-        return _ceiling(said, self._abouts((1 << len(self._said)) - 1)[said.subject], self._past[said.hash])
-
-    def _abouts(self, which: int) -> dict[bytes, list[tuple[int, Said]]]:
-        about: dict[bytes, list[tuple[int, Said]]] = {}
-        for place, said in enumerate(self._said):
-            if which >> place & 1 and said.kind == "role":
-                about.setdefault(said.subject, []).append((place, said))
-        return about
+    def _worth(self, said: Said, which: int = -1) -> int:
+        """Return what a role comes to, given all that the statements of a bit set say of its account."""
+        unseen = which & ~self._past[said.hash]
+        return next(worth for worth, about in enumerate(self._about[said.subject]) if about & unseen)
 
     def _standing(self, which: int, *, current: bool) -> dict[bytes, int]:
         """Return each account's rank by the statements of a bit set, which holds their pasts. `current`: what devices
         said that were revoked does not count."""
         which &= self._roles_mask
-        if (which, current) in self._standings:
-            return self._standings[which, current]
-        about = self._abouts(which)
-        given = [
-            (said, _ceiling(said, about[said.subject], self._past[said.hash]))
-            for pairs in about.values()
-            for _, said in pairs
-            if not current or said.device in self._accounts[said.account].devices
-        ]
-        standing = {self.founder: OWNER}
+        if (which, current) not in self._standings:
+            owners = self._owners(which, current)
+            standing = {self.founder: OWNER}
+            for place in _places(which):
+                said = self._said[place]
+                if said.account in owners and (not current or self._is_current(said)):
+                    standing[said.subject] = max(standing.get(said.subject, 0), self._worth(said, which))
+            self._standings[which, current] = standing
+        return self._standings[which, current]
+
+    def _owners(self, which: int, current: bool) -> set[bytes]:
+        said = (self._said[place] for place in _places(which & self._owner_mask))
+        given = [each for each in said if self._worth(each, which) == OWNER]
+        owners = {self.founder}
         changed = True
         while changed:
-            changed = False
-            for said, worth in given:
-                if worth > standing.get(said.subject, 0) and standing.get(said.account, 0) >= OWNER:
-                    standing[said.subject] = worth
-                    changed = True
-        self._standings[which, current] = standing
-        return standing
+            fresh = {s.subject for s in given if s.account in owners and (not current or self._is_current(s))} - owners
+            owners |= fresh
+            changed = bool(fresh)
+        return owners
+
+    def _is_current(self, said: Said) -> bool:
+        return said.device in self._accounts[said.account].devices
 
     def _is_before(self, one: Said, other: Said) -> bool:
         return bool(self._past[other.hash] >> self._places[one.hash] & 1)
@@ -346,9 +354,12 @@ def _widen(cuts: dict[LogId, LogHead], more: Mapping[LogId, LogHead]) -> None:
         cuts[log] = max(cuts.get(log, NOTHING), head, key=lambda each: (each.length, each.hash))
 
 
-def _ceiling(said: Said, about: Sequence[tuple[int, Said]], past: int) -> int:
-    """Return what a role comes to, given all that was said of its account."""
-    return min(rank(other.role) for place, other in about if other is said or not past >> place & 1)
+def _places(which: int) -> Iterator[int]:
+    """Yield the places of the bits that are set."""
+    while which:
+        lowest = which & -which
+        yield lowest.bit_length() - 1
+        which ^= lowest
 
 
 def _role(worth: int) -> Role:

@@ -17,7 +17,7 @@ import cbor2
 
 from shoal.crdt import codec
 from shoal.crdt.folder_roster import FolderRoster
-from shoal.crdt.folder_statements import ACCOUNT, Author, Kind, rank, root_of, say
+from shoal.crdt.folder_statements import ACCOUNT, Author, Kind, rank, read, root_of, say
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.roster import NoGenesis, Roster
 from shoal.node.account import Account
@@ -90,6 +90,7 @@ class Shares:
         self._rosters: dict[bytes, Roster] = {}  # of people
         self._bundles: dict[bytes, Bundle] = {}  # by root
         self.all: dict[bytes, FolderRoster] = {}  # by root
+        self._judged: dict[bytes, tuple[Bundle, list[Roster | None]]] = {}  # what each rests on
         self._read()
         self.refresh()
 
@@ -220,6 +221,7 @@ class Shares:
             news |= self.meet(people[account], by=by)
         rosters = self._known() | _rosters_of(people.values(), self.people)
         rosters[self._account.id] = self._account.roster
+        waiting = len(self.offers())
         for folder, founder, statements in bundles:
             root = root_of(folder, founder)
             known = self._bundles.get(root)
@@ -227,8 +229,10 @@ class Shares:
                 continue
             before = known[2] if known is not None else ()
             roster = FolderRoster(folder, founder, {*before, *statements}, rosters)
-            if known is None and not of_own and not self._is_offer(roster):
-                continue
+            if known is None and not of_own:
+                if roster.role(self._account.id) == "none" or waiting >= MOST_OFFERS:
+                    continue
+                waiting += 1
             for account in (roster.mentioned | roster.authors) & people.keys():
                 news |= self.meet(people[account], by=by)
             if set(roster.statements) != set(before) or known is None:
@@ -238,9 +242,6 @@ class Shares:
             self.refresh()
         return news
 
-    def _is_offer(self, roster: FolderRoster) -> bool:
-        return roster.role(self._account.id) != "none" and len(self.offers()) < MOST_OFFERS
-
     def forget_contact(self, account: bytes, now_ms: int) -> None:
         """Have an account be a contact no more."""
         self.people[account] = replace(self.people[account], is_contact=False, named_ms=now_ms)
@@ -248,7 +249,14 @@ class Shares:
     def refresh(self) -> None:
         """Judge all anew, after an account's devices changed."""
         accounts = self._known()
-        self.all = {root: FolderRoster(*bundle, accounts) for root, bundle in self._bundles.items()}
+        known = self.all
+        self.all = {}
+        for root, bundle in self._bundles.items():
+            roster, concerned = known.get(root), [accounts.get(each) for each in _concerned(bundle)]
+            if roster is None or self._judged.get(root) != (bundle, concerned):
+                roster = FolderRoster(*bundle, accounts)
+                self._judged[root] = bundle, concerned
+            self.all[root] = roster
 
     def save(self) -> None:
         """Write all. Raises StoreFull; it is as it was stored then."""
@@ -276,6 +284,13 @@ class Shares:
         for fields in cbor2.loads(self._store.get("meta", SHARES) or b"\x80"):
             bundle = decode_bundle(fields)
             self._bundles[root_of(bundle[0], bundle[1])] = bundle
+
+
+def _concerned(bundle: Bundle) -> list[bytes]:
+    """Return the accounts that statements on a folder are by, or about."""
+    folder, founder, statements = bundle
+    said = [each for each in map(read, statements) if each is not None]
+    return sorted({founder, *(each.account for each in said), *(each.subject for each in said if each.kind == "role")})
 
 
 def _rosters_of(people: Iterable[Person], known: Mapping[bytes, Person]) -> dict[bytes, Roster]:

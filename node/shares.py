@@ -288,7 +288,7 @@ class Shares:
 
 def _concerned(bundle: Bundle) -> list[bytes]:
     """Return the accounts that statements on a folder are by, or about."""
-    folder, founder, statements = bundle
+    _, founder, statements = bundle
     said = [each for each in map(read, statements) if each is not None]
     return sorted({founder, *(each.account for each in said), *(each.subject for each in said if each.kind == "role")})
 

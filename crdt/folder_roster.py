@@ -27,8 +27,10 @@ from shoal.crdt.folder_statements import ROLES, Role, Said, links_of, rank, read
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.roster import Roster
+from shoal.crdt.statements import can_open
 
 MOST = 2000  # statements of a folder
+MOST_DEVICES = 100  # of an account that get keys; others have them from the account
 MOST_OF_ONE = 100  # by which one account that is no owner accepts and leaves
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
@@ -169,14 +171,13 @@ class FolderRoster:
 
     @cached_property
     def readers(self) -> set[DeviceId]:
-        """The devices that may read."""
-        return {
-            device
-            for account, role in self.roles.items()
-            if rank(role) >= READER and account in self._accounts
-            for device, record in self._accounts[account].devices.items()
-            if not record.is_paper
-        }
+        """The devices that may read, `MOST_DEVICES` of an account at most, the oldest."""
+        found: set[DeviceId] = set()
+        for account, role in self.roles.items():
+            if rank(role) >= READER and account in self._accounts:
+                devices = [d for d, record in self._accounts[account].devices.items() if not record.is_paper]
+                found |= can_open(devices[:MOST_DEVICES])
+        return found
 
     @cached_property
     def former(self) -> bytes:

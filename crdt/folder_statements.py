@@ -36,7 +36,7 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.statements import MAX_LINKS, boxes_for, open_box_of, read_boxes, read_links
 
 CONTEXT = b"shoal share"
-MAX_STATEMENT = 256 * 1024
+MAX_STATEMENT = 1024 * 1024
 MAX_NAME = 255
 MAX_USES = 1_000_000
 ACCOUNT = 32  # bytes of an account's id

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from shoal.crdt.keys import DeviceKey
 from shoal.crdt.model import DeviceId
-from shoal.crdt.statements import MAX_LINKS, MAX_NAME, PAPER, Statement, boxes_for, read, sign
+from shoal.crdt.statements import MAX_LINKS, MAX_NAME, PAPER, Statement, boxes_for, can_open, read, sign
 
 
 class NoGenesis(Exception):
@@ -162,7 +162,7 @@ class Roster:
         fit = [
             said
             for said in self._keys
-            if {device for device, _ in said.boxes} == self.devices.keys() and not self.is_exposed(said)
+            if {device for device, _ in said.boxes} == can_open(self.devices) and not self.is_exposed(said)
         ]
         newest = [said for said in fit if not any(self._is_before(said, other) for other in fit)]
         return max(newest, key=lambda said: said.hash, default=None)

@@ -129,15 +129,27 @@ def read_boxes(value: Any) -> tuple[tuple[DeviceId, bytes], ...]:
 
 
 def boxes_for(devices: Iterable[DeviceId], secret: bytes) -> list[list[bytes]]:
-    """Seal an account's secret to each device. One whose id is no key gets none."""
+    """Seal a secret to each device. One whose id is no key gets none."""
     boxes: list[list[bytes]] = []
     for device in sorted(devices):
-        try:
-            public = nacl.bindings.crypto_sign_ed25519_pk_to_curve25519(device)
+        public = _box_key(device)
+        if public is not None:
             boxes.append([device, nacl.bindings.crypto_box_seal(secret, public)])
-        except (nacl.exceptions.CryptoError, RuntimeError):
-            continue
     return boxes
+
+
+def can_open(devices: Iterable[DeviceId]) -> set[DeviceId]:
+    """Return those of the devices that a secret can be sealed to: an account may name ids that are no keys."""
+    return {device for device in devices if _box_key(device) is not None}
+
+
+@lru_cache(maxsize=4096)
+def _box_key(device: DeviceId) -> bytes | None:
+    try:
+        key: bytes = nacl.bindings.crypto_sign_ed25519_pk_to_curve25519(device)
+        return key
+    except (nacl.exceptions.CryptoError, RuntimeError):
+        return None
 
 
 def open_box(key: DeviceKey, said: Statement) -> bytes:

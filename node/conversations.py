@@ -57,8 +57,9 @@ class Conversations:
 
     async def while_up(self, device: DeviceId) -> None:
         """Talk to a connected device until the conversation ends."""
-        await self._node.sharing.meet(device)
         name = self._node.sharing.access.name_of(device)
+        with bulkhead(f"the meeting with {name}", lambda reason: self._session_failed(device, reason)):
+            await self._node.sharing.meet(device)
         arrived, streams = trio.open_memory_channel[ByteStream](4)
         introduced = False
         self._incoming[device] = arrived

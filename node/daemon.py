@@ -149,6 +149,7 @@ class Node:
             self.start(self.membership.run)
             self.start(self.sharing.run)
             self.start(self.subfolders.run)
+            self.start(self.joining.run)
             if mdns:
                 self._start_mdns()
             for folder, path in self._joined().items():
@@ -188,7 +189,7 @@ class Node:
 
     def folder_add(self, path: str, name: str | None, *, create: bool = False) -> FolderRuntime:
         """Make a folder of the account out of a directory. Raises UserError."""
-        real = self._check_folder_path(path, create=create)
+        real = self.check_folder_path(path, create=create)
         entry = self.account.add_folder(check_folder_name(name or os.path.basename(real) or "root"))
         return self._join_folder(entry, real, new=True)
 
@@ -206,7 +207,7 @@ class Node:
             )
         if entry.id in self.folders:
             raise UserError("folder-joined", f"{name!r} is kept at {self.folders[entry.id].path} already", "")
-        return self._join_folder(entry, self._check_folder_path(path, create=True))
+        return self._join_folder(entry, self.check_folder_path(path, create=True))
 
     def check_reachable(self, path: str) -> None:
         """Raises UserError for a path outside of where this account may read and write."""
@@ -215,7 +216,8 @@ class Node:
                 "outside", f"{path} is outside of {self.within}, where this account's folders are", "choose one in it"
             )
 
-    def _check_folder_path(self, path: str, *, create: bool) -> str:
+    def check_folder_path(self, path: str, *, create: bool) -> str:
+        """Return the real path of where a folder is to be kept. Raises UserError."""
         self.check_reachable(os.path.expanduser(path))
         kept = [*(folder.path for folder in self.folders.values()), *self.neighbours()]
         return check_folder_path(path, kept, self._home, create=create)
@@ -227,9 +229,10 @@ class Node:
         self.drop_folder(folder)
         return folder
 
-    def keep_at(self, entry: FolderEntry, path: str) -> FolderRuntime:
-        """Keep a folder of the account at a path that is fit for it. Raises UserError."""
-        return self._join_folder(entry, path)
+    def keep_at(self, entry: FolderEntry, path: str, *, new: bool) -> FolderRuntime:
+        """Keep a folder of the account at a path that is fit for it; `new`: nobody else can know of it yet. Raises
+        UserError."""
+        return self._join_folder(entry, path, new=new)
 
     def drop_folder(self, folder: FolderRuntime) -> None:
         """Keep a folder no more that this account has no part in; its files stay."""

@@ -33,6 +33,7 @@ from shoal.node.sharing import Offered
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
+TRY_EVERY = 60.0  # seconds
 REACHED_WITHIN = 10.0  # seconds
 
 
@@ -41,6 +42,20 @@ class Joining:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._sought = trio.Event()
+
+    async def run(self) -> None:
+        """Try to reach who was not met yet, until cancelled."""
+        shares = self._node.sharing.shares
+        while True:
+            self._sought = trio.Event()
+            for person in [each for each in shares.people.values() if shares.roster_of(each.id) is None]:
+                for device, addresses in _by_device(person.addresses).items():
+                    with contextlib.suppress(NotMet, Unreachable):
+                        await self._reach(device, addresses, person.id)
+                        break
+            with trio.move_on_after(TRY_EVERY):
+                await self._sought.wait()
 
     # -- contacts ----------------------------------------------------------------------------------------------------
 
@@ -116,6 +131,7 @@ class Joining:
         self._node.sharing.owned(folder)
         person = await self.add_contact(whom, None) if is_card(whom) else self.find(whom)
         self._node.sharing.give(folder, person.id, role)
+        self._sought.set()
         return person
 
     def make_link(self, folder: FolderId, role: Role, expires_ms: int, uses: int) -> str:

@@ -25,7 +25,8 @@ from shoal.crdt import codec
 from shoal.crdt.folder_statements import ACCOUNT
 from shoal.crdt.keys import DeviceKey, verify_signature
 from shoal.crdt.model import DeviceId
-from shoal.node.shares import Bundle, Person, clean_name, decode_bundle
+from shoal.node.errors import UserError
+from shoal.node.shares import Bundle, Person, clean_name, decode_bundles
 from shoal.node.store import StoreFull
 from shoal.transfer.stream import ByteStream, FrameStream, FrameTooLarge, StreamClosed
 
@@ -37,6 +38,8 @@ CONTEXT = b"shoal redeem"
 MAX_FRAME = 8 * 1024 * 1024
 MAX_DEPTH = 6
 MAX_TEXT = 256
+MOST_SAID = 5000  # statements
+MOST_PEOPLE = 1000
 STEP_SECONDS = 15.0
 
 
@@ -57,10 +60,10 @@ class _Told:
     def decode(cls, fields: Sequence[Any]) -> _Told:
         """Raises codec.Malformed."""
         account, bundles, people, addresses = fields
-        persons = [Person.decode(each) for each in codec.as_list(people, most=1000)]
+        persons = [Person.decode(each) for each in codec.as_list(people, most=MOST_PEOPLE)]
         return cls(
             codec.as_bytes(account, ACCOUNT),
-            [decode_bundle(each) for each in codec.as_list(bundles, most=1000)],
+            decode_bundles(bundles, MOST_SAID),
             {person.id: person for person in persons},
             [codec.as_text(each, 512) for each in codec.as_list(addresses, most=64)],
         )
@@ -72,9 +75,9 @@ class Meeting:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def ask(self, device: DeviceId, account: bytes, invite: DeviceKey | None = None) -> bytes:
+    async def ask(self, device: DeviceId, account: bytes, invite: DeviceKey | None = None) -> None:
         """Tell a connected device, of `account`, what this account shares with it, and take what it tells. `invite`:
-        the key of a link to redeem. Return the account. Raises NotMet."""
+        the key of a link to redeem. Raises NotMet."""
         node = self._node
         redeems: list[bytes] = []
         if invite is not None:
@@ -101,8 +104,10 @@ class Meeting:
             raise NotMet(clean_name(why))
         if told.account != account or not self._is_of(device, told):
             raise NotMet("it is of another account")
-        self._take(device, told)
-        return told.account
+        try:
+            self._take(device, told)
+        except StoreFull as error:
+            raise NotMet("the disk that holds Shoal's home is full") from error
 
     async def serve(self, stream: ByteStream) -> None:
         """Answer a device."""
@@ -134,7 +139,10 @@ class Meeting:
             whole = CONTEXT + told.account + device + self._node.key.id
             if not verify_signature(codec.as_bytes(public, 32), whole, codec.as_bytes(signature, 64)):
                 return None
-            refusal = self._node.sharing.redeem(codec.as_bytes(public, 32), told.people[told.account])
+            try:
+                refusal = self._node.sharing.redeem(codec.as_bytes(public, 32), told.people[told.account])
+            except UserError as error:
+                refusal = error.message
         self._take(device, told)
         return [*self._tells(told.account), refusal]
 
@@ -153,7 +161,8 @@ class Meeting:
 
     def _is_of(self, device: DeviceId, told: _Told) -> bool:
         """Return whether a device is of the account that it says, by all that is known of that."""
-        return self._node.sharing.shares.is_of(device, told.account, told.people.get(told.account))
+        speaker = told.people.get(told.account)
+        return speaker is not None and self._node.sharing.shares.is_of(device, told.account, speaker)
 
     def _take(self, device: DeviceId, told: _Told) -> None:
         self._node.sharing.take(device, told.bundles, told.people)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -46,7 +46,7 @@ from shoal.node.folder.coming import decode as decode_coming
 from shoal.node.holdings import Held, HeldQuestions
 from shoal.node.possession import NONCE
 from shoal.node.replica import Replica
-from shoal.node.shares import Bundle, Person, decode_bundle
+from shoal.node.shares import Bundle, Person, decode_bundles
 from shoal.transfer.stream import FrameStream, StreamClosed
 
 PROTOCOL = "/shoal/sync/1"
@@ -58,6 +58,7 @@ OUTBOX = 2 * MAX_FRAME  # bytes that may wait for a peer to read; one that only 
 CHUNK = 32  # bytes of a chunk's id
 HAVES = 4096  # chunks told of in one message
 GATHER = 0.1  # seconds in which they are gathered
+MOST_SAID = 20_000  # statements on shared folders in one message
 BESIDE = 128  # bytes that a waiting message costs beside its own
 
 
@@ -169,6 +170,7 @@ class Session:
         self._waiting = 0  # bytes in it
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
+        self._told_shares: list[Any] = []
         self._gained: dict[FolderId, list[bytes]] = {}  # chunks that the peer is to be told of
         self._told_at = math.inf
         self._heard = now()
@@ -208,13 +210,18 @@ class Session:
 
     def tell_shares(self) -> None:
         """Tell what the peer may know of shared folders."""
-        self._queue(["share", *self._node.sharing.told_to(self.device)])
+        told = self._node.sharing.told_to(self.device)
+        if told != self._told_shares:
+            self._told_shares = told
+            self._queue(["share", *told])
 
-    def admit(self) -> None:
-        """Who may have which folder changed: go by that, and ask anew for what may be taken now."""
+    def admit(self, changed: Collection[FolderId]) -> None:
+        """Who may have which folder changed: go by that, and ask anew for what may be taken now of those that
+        `changed`."""
         for folder in self._node.replicas():
             if self._may_sync(folder):
-                self.join(folder)
+                if folder not in self._machines or folder in changed:
+                    self.join(folder)
             elif folder in self._machines:
                 self.leave(folder)
 
@@ -419,7 +426,7 @@ class Session:
     def _on_share(self, bundles: list[Any], people: list[Any]) -> None:
         persons = [Person.decode(each) for each in people]
         self._node.sharing.take(
-            self.device, [decode_bundle(each) for each in bundles], {person.id: person for person in persons}
+            self.device, decode_bundles(bundles, MOST_SAID), {person.id: person for person in persons}
         )
 
     async def _on_sync(self, folder: FolderId, message: bytes) -> None:

@@ -16,15 +16,17 @@ from typing import Any
 import cbor2
 
 from shoal.crdt import codec
-from shoal.crdt.folder_roster import FolderRoster
+from shoal.crdt.folder_roster import MOST, FolderRoster
 from shoal.crdt.folder_statements import ACCOUNT, Author, Kind, rank, read, root_of, say
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.roster import NoGenesis, Roster
 from shoal.node.account import Account
+from shoal.node.errors import UserError
 from shoal.node.store import Store
 
 SHARES, PEOPLE = b"shares", b"people"
 MAX_NAME = 64
+MOST_BUNDLES = 1000
 MOST_OFFERS = 100  # that wait to be accepted
 MOST_STATEMENTS = 4096  # of one account
 MOST_ADDRESSES = 16
@@ -73,10 +75,17 @@ def short_id(account: bytes) -> str:
     return base64.b32encode(account).decode().lower()[:8]
 
 
-def decode_bundle(fields: Any) -> Bundle:
-    """Raises codec.Malformed."""
+def decode_bundles(fields: Any, most: int) -> list[Bundle]:
+    """Return what is told of folders, of `most` statements in all. Raises codec.Malformed."""
+    bundles = [_decode_bundle(each) for each in codec.as_list(fields, most=MOST_BUNDLES)]
+    if sum(len(statements) for _, _, statements in bundles) > most:
+        raise codec.Malformed("more than anybody has to say of shared folders")
+    return bundles
+
+
+def _decode_bundle(fields: Any) -> Bundle:
     folder, founder, statements = codec.as_list(fields, length=3)
-    said = tuple(codec.as_bytes(each) for each in codec.as_list(statements))
+    said = tuple(codec.as_bytes(each) for each in codec.as_list(statements, most=MOST))
     return FolderId(codec.as_bytes(folder, 16)), codec.as_bytes(founder, ACCOUNT), said
 
 
@@ -151,9 +160,8 @@ class Shares:
         if account == self._account.id:
             return list(self.people.values())
         concerned: set[bytes] = set()
-        for folder, founder, statements in bundles:
-            partly = FolderRoster(folder, founder, statements, self._known())
-            concerned |= partly.mentioned | partly.authors
+        for bundle in bundles:
+            concerned.update(_concerned(bundle))
         concerned -= {account, self._account.id}
         mine = Person(self._account.id, own_name, tuple(self._account.roster.statements))
         others = [self.people[each] for each in sorted(concerned) if each in self.people]
@@ -173,9 +181,11 @@ class Shares:
         return self.all[root]
 
     def say(self, author: Author, root: bytes, kind: Kind, says: Iterable[Any], now_ms: int) -> bytes:
-        """Say something of a shared folder; return the statement."""
+        """Say something of a shared folder; return the statement. Raises UserError."""
         roster = self.all[root]
         made = say(author, kind, root, roster.links(), list(says), now_ms)
+        if read(made) is None or len(roster.statements) >= MOST:
+            raise UserError("too-much", "more was said of who shares that folder than it can hold", "share another")
         self._bundles[root] = roster.folder, roster.founder, (*roster.statements, made)
         self.refresh()
         return made
@@ -282,7 +292,7 @@ class Shares:
             if person.statements:
                 self._rosters[person.id] = Roster.from_statements(person.statements, person.id)
         for fields in cbor2.loads(self._store.get("meta", SHARES) or b"\x80"):
-            bundle = decode_bundle(fields)
+            bundle = _decode_bundle(fields)
             self._bundles[root_of(bundle[0], bundle[1])] = bundle
 
 

@@ -22,6 +22,7 @@ from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.access import Access
 from shoal.node.errors import UserError
+from shoal.node.folder_path import MAX_NAME, check_folder_name
 from shoal.node.meeting import NotMet
 from shoal.node.shares import Bundle, Person, Shares
 from shoal.node.sharing_news import SharingNews
@@ -54,6 +55,7 @@ class Sharing:
         self._now_ms = now_ms
         self.shares = Shares(store, node.account)
         self.access = Access(node.account, self.shares, node.key.id)
+        self._followed: dict[bytes, FolderRoster] = {}  # what all goes by
         self._opened: dict[bytes, tuple[str, Secrets] | None] = {}  # key statements, by hash
         self._due = trio.Event()
         self.changed = trio.Event()  # set, and replaced, as anything of it changes
@@ -69,9 +71,9 @@ class Sharing:
             await trio.sleep(random.uniform(TEND_WITHIN / 4, TEND_WITHIN))
             try:
                 self.tend()
-            except StoreFull:
-                self._due.set()
+            except (StoreFull, UserError):
                 await trio.sleep(30)
+                self._due.set()
 
     @property
     def own_name(self) -> str:
@@ -235,7 +237,11 @@ class Sharing:
             raise UserError("not-that-folder", "that is not the folder that it says it is", "decline it")
         told, secrets = keys
         entry = FolderEntry(
-            roster.folder, name or self._free_name(told, roster), secrets, self._now_ms(), roster.founder
+            roster.folder,
+            check_folder_name(name) if name else self._free_name(told, roster),
+            secrets,
+            self._now_ms(),
+            roster.founder,
         )
         taken = account.folder_named(entry.name)
         if taken is not None and taken.id != entry.id:
@@ -247,7 +253,8 @@ class Sharing:
 
     def _free_name(self, told: str, roster: FolderRoster) -> str:
         names = {entry.name for entry in self._node.account.folders().values() if entry.id != roster.folder}
-        name = told.replace("/", "_").strip() or "shared folder"
+        name = "".join(each for each in told if each.isprintable()).replace("/", "_").strip()[:MAX_NAME]
+        name = name or "shared folder"
         return name if name not in names else f"{name} ({self.shares.name_of(roster.founder)})"
 
     # -- keys --------------------------------------------------------------------------------------------------------
@@ -391,6 +398,8 @@ class Sharing:
     def follow(self) -> None:
         """Have all that goes on be as the shares say now."""
         node = self._node
+        changed = {roster.folder for root, roster in self.shares.all.items() if self._followed.get(root) is not roster}
+        self._followed = dict(self.shares.all)
         self._news.tell()
         node.membership.trust()
         for runtime in list(node.folders.values()):
@@ -406,7 +415,7 @@ class Sharing:
                 session.end()
             else:
                 session.tell_shares()
-                session.admit()
+                session.admit(changed)
         self.changed.set()
         self.changed = trio.Event()
         node.back_up()

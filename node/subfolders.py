@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from shoal.crdt.catalog import FolderEntry
-from shoal.crdt.model import ROOT, NodeId
+from shoal.crdt.model import ROOT, NodeId, NodeView
+from shoal.node.changes import Delete
 from shoal.node.errors import UserError
 from shoal.node.folder.choosing import NothingThere
 from shoal.node.folder.selection import PART
+from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
+EMPTIED_AT_ONCE, ROUNDS = 1000, 10_000  # nodes at once, and how often
 LOOK_EVERY = 1.0  # seconds, while a part waits for its place
 QUIET_WITHIN = 30.0  # seconds in which a folder is done with what it does
 
@@ -75,8 +78,20 @@ class SubFolders:
             raise UserError("folder-busy", f"{name!r} is being synced", "try again when it is in sync: shoal status")
         made = node.account.add_folder(self._free_name(name, path), within=(outer.id, part))
         self.leave_out(runtime)
-        self._settle()
+        self._settle(fresh=made)
+        await self._empty(runtime, part)
         return made
+
+    async def _empty(self, runtime: FolderRuntime, part: NodeId) -> None:
+        """Have the outer folder say nothing any more of what was in a part, but that it is there: who is let into the
+        whole later would wait for bytes that nobody has by its ids."""
+        replica = runtime.replica
+        for _ in range(ROUNDS):
+            inside = _below(replica, part, EMPTIED_AT_ONCE)
+            if not inside:
+                return
+            replica.commit([Delete(view.id, view.version.id) for view in inside])
+            await trio.lowlevel.checkpoint()
 
     def leave_out(self, runtime: FolderRuntime) -> None:
         """Have a folder leave out the parts of it that are folders of their own; to be called before its engine has
@@ -103,8 +118,8 @@ class SubFolders:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _settle(self) -> bool:
-        """Keep the parts that have a place; return whether none waits for one."""
+    def _settle(self, fresh: FolderEntry | None = None) -> bool:
+        """Keep the parts that have a place; return whether none waits for one. `fresh`: one that was just made."""
         node, settled = self._node, True
         for entry in list(node.account.folders().values()):
             runtime = node.folders.get(entry.within[0]) if entry.within is not None else None
@@ -118,7 +133,7 @@ class SubFolders:
                 continue
             with contextlib.suppress(OSError, UserError):
                 os.makedirs(place, exist_ok=True)
-                node.keep_at(entry, place)
+                node.keep_at(entry, place, new=entry == fresh)
         return settled
 
     def _place(self, runtime: FolderRuntime, part: NodeId) -> str | None:
@@ -147,3 +162,18 @@ class SubFolders:
         last = path.rpartition("/")[2]
         choices = (last, f"{outer} {last}", f"{outer} {path.replace('/', ' ')}")
         return next((name for name in choices if name not in names), choices[-1])
+
+
+def _below(replica: Replica, folder: NodeId, most: int) -> list[NodeView]:
+    """Return nodes in a folder, those deepest down first, conflict copies not: they show once what they are copies of
+    is gone."""
+    found: list[NodeView] = []
+    queue = [folder]
+    while queue and len(found) < most:
+        for view in replica.children(queue.pop()):
+            if view.copy_of is None:
+                found.append(view)
+                if view.kind == "dir":
+                    queue.append(view.id)
+    files = [view for view in found if view.kind != "dir"]
+    return files if files and len(found) >= most else found[::-1]  # a folder goes after all that is in it

@@ -190,7 +190,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
     @app.post("/api/shares/accept")
     async def accept(body: Accept) -> dict[str, Any]:
         if body.path is not None:
-            node.check_reachable(body.path)
+            node.check_folder_path(body.path, create=True)
         if is_share_link(body.what):
             roster = await node.joining.redeem(body.what)
         else:

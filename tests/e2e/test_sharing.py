@@ -271,5 +271,11 @@ def test_a_part_of_a_folder_is_shared_without_the_rest(people: tuple[Node, Node]
         until(lambda: text(folder(phone) / "trips" / "rome" / "from ben") == "hello")
         wait_in_sync(anna, phone)
         assert text(folder(phone) / "trips" / "secret plans") == "secret"
+        shared_whole = Node(tmp_path / "carl")
+        with running(shared_whole):
+            shared(anna, shared_whole, "reader")
+            wait_in_sync(anna, shared_whole)
+            assert text(folder(shared_whole) / "trips" / "secret plans") == "secret"
+            assert list((folder(shared_whole) / "trips" / "rome").iterdir()) == []
         held = b"".join(path.read_bytes() for path in ben.home.rglob("*") if path.is_file())
         assert b"secret plans" not in held

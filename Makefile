@@ -26,7 +26,7 @@ demo: setup
 	@$(BIN)/python -m shoal.node.demo
 
 test: lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: test
 

@@ -145,6 +145,7 @@ class Sharing:
             )
         self._say(roster, "role", [me, "none", [], b""])
         self.saved()
+        self._node.start(self._tell, roster)
 
     def vouch_for(self, device: DeviceId) -> None:
         """Say again what a device of this account said of roles, before it is revoked."""
@@ -249,6 +250,7 @@ class Sharing:
         account.keep(entry)
         self._say(roster, "accept", [])
         self.saved()
+        self._node.start(self._tell, roster)
         return entry
 
     def _free_name(self, told: str, roster: FolderRoster) -> str:
@@ -353,6 +355,15 @@ class Sharing:
             [[folder, founder, list(said)] for folder, founder, said in bundles],
             [person.encode() for person in people.values()],
         ]
+
+    async def _tell(self, roster: FolderRoster) -> None:
+        """Tell connected devices of a folder's accounts what this account said of it: they may not converse yet, or no
+        more."""
+        for device in self._node.host.connected():
+            for account in self.shares.accounts_of(device):
+                if account in roster.mentioned and device not in self._node.sessions:
+                    with contextlib.suppress(NotMet):
+                        await self._node.meeting.ask(device, account)
 
     async def meet(self, device: DeviceId) -> None:
         """Tell a connected device of another account what is shared with it, and hear what it shares; wait until there

@@ -78,7 +78,7 @@ def test_a_broken_rule_is_noticed(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", ODD)
 def test_a_broken_rule_for_disks_that_do_not_hold_all_names_is_noticed(rule: str) -> None:
-    code, said = simulate("--mutation", rule, "--odd-disks", "--seeds", "0", "90")
+    code, said = simulate("--mutation", rule, "--odd-disks", "--seeds", str(ODD[rule]), "90")
     assert code == 1, said
 
 

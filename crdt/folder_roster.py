@@ -25,7 +25,7 @@ import blake3
 
 from shoal.crdt.folder_statements import ROLES, Role, Said, links_of, rank, read, root_of
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.model import DeviceId, FolderId, NodeId
 from shoal.crdt.roster import Roster
 from shoal.crdt.statements import can_open
 
@@ -162,6 +162,12 @@ class FolderRoster:
             if said.kind == "role" and rank(said.role) < WRITER:
                 _widen(cuts.setdefault(said.subject, {}), said.cuts)
         return cuts
+
+    @cached_property
+    def parts(self) -> dict[NodeId, FolderId]:
+        """The parts of it that are folders of their own, by node."""
+        said = [each for each in self._said if each.kind == "part" and self._counts(each)]
+        return {each.part: FolderId(each.subject) for each in reversed(said)}
 
     # -- its keys --------------------------------------------------------------------------------------------------
 

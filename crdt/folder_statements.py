@@ -8,6 +8,7 @@
     cancel    says invite                              which nobody may redeem any more
     key       says boxes, sealed, former               the folder's secrets, for the devices that may read
     cut       says subject device, cuts                of the author's account, and revoked: what was known of it
+    part      says node, folder id                     this part of it is a folder of its own
     links     = [hashes of the newest statements known], of the first ones: the root
     cuts      = [[device, incarnation, length, hash]...]: what was known of the logs of who may write no more
     invite    = hash of the invite that somebody redeemed; empty where an owner chose the account
@@ -32,7 +33,7 @@ from shoal.crdt import codec
 from shoal.crdt.catalog import Secrets, secrets_from
 from shoal.crdt.keys import DeviceKey, Unsealable, open_sealed, seal, verify_signature
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.model import ROOT, DeviceId, FolderId, NodeId
 from shoal.crdt.statements import MAX_LINKS, boxes_for, open_box_of, read_boxes, read_links
 
 CONTEXT = b"shoal share"
@@ -45,7 +46,7 @@ Role = Literal["none", "holder", "reader", "writer", "owner"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """In order of what they may: a holder keeps sealed replicas, a reader reads, a writer writes, an owner says who may."""
 
-Kind = Literal["role", "accept", "invite", "cancel", "key", "cut"]
+Kind = Literal["role", "accept", "invite", "cancel", "key", "cut", "part"]
 
 
 def rank(role: Role) -> int:
@@ -61,8 +62,8 @@ def root_of(folder: FolderId, founder: bytes) -> bytes:
 @dataclass(frozen=True, slots=True)
 class Said:
     """A statement whose signature is good. `account`, `device`: its author; `subject`: the account that a role is for,
-    or the device that a cut is about; `invite`: of a role or a cancel, the hash of one; `public`: an invite's Ed25519
-    key; `cuts`: by log."""
+    or the device that a cut is about, or the folder that a part is, whose node there is `part`; `invite`: of a role or
+    a cancel, the hash of one; `public`: an invite's Ed25519 key; `cuts`: by log."""
 
     encoded: bytes = field(repr=False)
     hash: bytes
@@ -82,6 +83,7 @@ class Said:
     boxes: tuple[tuple[DeviceId, bytes], ...] = field(default=(), repr=False)
     sealed: bytes = field(default=b"", repr=False)
     former: bytes = b""
+    part: NodeId = ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,9 @@ def _read(encoded: bytes, fields: list[Any]) -> Said:
             )
         case "cut", [device, cuts]:
             return Said(encoded, digest, "cut", *about, subject=codec.as_bytes(device, 32), cuts=_cuts(cuts))
+        case "part", [node, folder]:
+            part = NodeId(codec.as_bytes(node, 16))
+            return Said(encoded, digest, "part", *about, subject=codec.as_bytes(folder, 16), part=part)
     raise codec.Malformed("a statement of no known kind")
 
 

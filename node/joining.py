@@ -33,7 +33,7 @@ from shoal.node.sharing import Offered
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
-TRY_EVERY = 60.0  # seconds
+TRY_EVERY = 15.0  # seconds
 REACHED_WITHIN = 10.0  # seconds
 
 

@@ -19,7 +19,7 @@ from shoal.crdt.folder_roster import FolderRoster, Invite
 from shoal.crdt.folder_statements import Author, Kind, Role, cut_rows, open_secrets, rank, seal_secrets
 from shoal.crdt.keys import DeviceKey, Unsealable, is_epoch_of, later_epoch
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import DeviceId, FolderId
+from shoal.crdt.model import DeviceId, FolderId, NodeId
 from shoal.node.access import Access
 from shoal.node.errors import UserError
 from shoal.node.folder_path import MAX_NAME, check_folder_name
@@ -120,19 +120,56 @@ class Sharing:
     def give(self, folder: FolderId, subject: bytes, role: Role, invite: bytes = b"") -> None:
         """Give an account a role; "none" takes it. Raises UserError."""
         roster = self.owned(folder)
-        before = roster.role(subject)
         if subject == roster.founder:
             raise UserError("founder", "who had the folder first owns it for good", "")
-        if before == role and (role == "none" or not invite):
+        if roster.role(subject) == role and (role == "none" or not invite):
             raise UserError("no-change", f"{self.shares.name_of(subject)} has that role already", "")
-        cuts: dict[LogId, LogHead] = {}
-        if rank(before) >= WRITER > rank(role):
-            cuts = self._heads(roster, subject)
-        self._say(roster, "role", [subject, role, cut_rows(cuts), invite])
-        if rank(before) >= OWNER > rank(role):
-            self._vouch(self.shares.all[roster.root], roster.vouched_by(subject))
+        concerned = [roster, *self._parts_to_give(roster, subject, role)]
+        cuts = [self._cuts(each, subject, role) for each in concerned]  # before anything is said: it may be refused
+        for each, rows in zip(concerned, cuts, strict=True):
+            self._say(each, "role", [subject, role, rows, invite if each is roster else b""])
+            if rank(each.role(subject)) >= OWNER > rank(role):
+                self._vouch(self.shares.all[each.root], each.vouched_by(subject))
+        self._say_parts(folder)
         self.tend()
         self.saved()
+
+    def pass_on(self, outer: FolderId, part: FolderEntry) -> None:
+        """Have who has a role in a folder have it in a part of it, too, that just became a folder of its own."""
+        roster, inner = self.owned(outer), self.shares.begin(part.id)
+        for account, role in roster.roles.items():
+            if account != inner.founder:
+                self._say(inner, "role", [account, role, [], b""])
+        self._say_parts(outer)
+        self.tend()
+        self.saved()
+
+    def _parts_to_give(self, roster: FolderRoster, subject: bytes, role: Role) -> list[FolderRoster]:
+        """Return the parts of a folder in which somebody is to have the same role: whoever has all of it has these, and
+        has no more of them than of the rest."""
+        found = []
+        for part in self._parts(roster.folder):
+            inner = self.shares.begin(part.id)
+            has = inner.role(subject)
+            may = rank(inner.role(self._node.account.id)) >= OWNER and subject != inner.founder
+            if may and (rank(has) < rank(role) or (role == "none" and has != "none")):
+                found.append(inner)
+        return found
+
+    def _parts(self, outer: FolderId) -> list[FolderEntry]:
+        folders = self._node.account.folders().values()
+        return [entry for entry in folders if entry.within is not None and entry.within[0] == outer]
+
+    def _say_parts(self, outer: FolderId) -> None:
+        """Tell who shares a folder which parts of it are folders of their own."""
+        for part in self._parts(outer):
+            roster = self.owned(outer)
+            if part.within is not None and roster.parts.get(part.within[1]) != part.id:
+                self._say(roster, "part", [part.within[1], part.id])
+
+    def _cuts(self, roster: FolderRoster, subject: bytes, role: Role) -> list[list[Any]]:
+        lowers = rank(roster.role(subject)) >= WRITER > rank(role)
+        return cut_rows(self._heads(roster, subject)) if lowers else []
 
     def leave(self, roster: FolderRoster) -> None:
         """Have this account take part in a folder, or be asked to, no more. Raises UserError."""
@@ -218,16 +255,23 @@ class Sharing:
     # -- what others share -------------------------------------------------------------------------------------------
 
     def offered(self) -> list[Offered]:
-        """Return what others share with this account that it has not accepted."""
+        """Return what others share with this account that it has not accepted, but for parts of what they share, too:
+        they come along."""
         found = []
+        parts = {part for roster in self.shares.all.values() for part in roster.parts.values()}
         for roster in self.shares.offers():
+            if roster.folder in parts:
+                continue
             keys = self.newest_keys(roster)
             by = self.shares.name_of(roster.founder)
             found.append(Offered(roster, keys[0] if keys else None, roster.role(self._node.account.id), by))
         return found
 
-    def accept(self, roster: FolderRoster, name: str | None) -> FolderEntry:
-        """Take part in a folder that is shared with this account; `name`: what it is called here. Raises UserError."""
+    def accept(
+        self, roster: FolderRoster, name: str | None, within: tuple[FolderId, NodeId] | None = None
+    ) -> FolderEntry:
+        """Take part in a folder that is shared with this account; `name`: what it is called here; `within`: of what it
+        is a part. Raises UserError."""
         account = self._node.account
         account.check_member()
         keys = self.newest_keys(roster)
@@ -243,6 +287,7 @@ class Sharing:
             secrets,
             self._now_ms(),
             roster.founder,
+            within,
         )
         taken = account.folder_named(entry.name)
         if taken is not None and taken.id != entry.id:
@@ -421,6 +466,7 @@ class Sharing:
             runtime.engine.set_read_only(not self.access.may_write(folder))
             if runtime.replica.keep_to_limits():
                 node.events.add("log-cut", f"what {runtime.entry.name} may not have was taken out of it")
+        node.subfolders.look()
         for device, session in list(node.sessions.items()):
             if not self.access.is_partner(device) and not node.account.is_known(device):
                 session.end()

@@ -23,11 +23,13 @@ from shoal.node.folder.choosing import NothingThere
 from shoal.node.folder.selection import PART
 from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
+from shoal.node.store import StoreFull
 
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 EMPTIED_AT_ONCE, ROUNDS = 1000, 10_000  # nodes at once, and how often
+FULL_WAITS = 30.0  # seconds until the disk is tried again
 LOOK_EVERY = 1.0  # seconds, while a part waits for its place
 QUIET_WITHIN = 30.0  # seconds in which a folder is done with what it does
 
@@ -44,9 +46,15 @@ class SubFolders:
         while True:
             await self._waiting.wait()
             self._waiting = trio.Event()
-            while not self._settle():
-                with trio.move_on_after(LOOK_EVERY):
-                    await self._waiting.wait()
+            try:
+                self._take_up()
+                while not self._settle():
+                    with trio.move_on_after(LOOK_EVERY):
+                        await self._waiting.wait()
+                await self._empty_all()
+            except StoreFull:
+                await trio.sleep(FULL_WAITS)
+                self._waiting.set()
 
     def look(self) -> None:
         """There may be new parts, or new folders around them."""
@@ -60,13 +68,9 @@ class SubFolders:
         node = self._node
         runtime = node.folder_named(name)
         outer = runtime.entry
-        roster = node.sharing.shares.of(outer.id)
-        if outer.founder or (roster is not None and roster.said_of_roles):
-            raise UserError(
-                "shared-already",
-                f"{name!r} is shared as a whole: a part of it cannot be shared on its own",
-                "share all of it, or move the part to a folder of its own",
-            )
+        is_shared = node.account.is_shared(outer)
+        if is_shared:
+            node.sharing.owned(outer.id)
         part = self._find(runtime, path)
         for entry in node.account.folders().values():
             if entry.within == (outer.id, part):
@@ -79,8 +83,34 @@ class SubFolders:
         made = node.account.add_folder(self._free_name(name, path), within=(outer.id, part))
         self.leave_out(runtime)
         self._settle(fresh=made)
-        await self._empty(runtime, part)
+        if is_shared:
+            node.sharing.pass_on(outer.id, made)
+        self._waiting.set()
         return made
+
+    def _take_up(self) -> None:
+        """Have this account take part in the parts of what is shared with it."""
+        node = self._node
+        offers = {roster.folder: roster for roster in node.sharing.shares.offers()}
+        for entry in list(node.account.folders().values()) if offers else ():
+            roster = node.sharing.shares.of(entry.id)
+            for part, inner in roster.parts.items() if roster is not None else ():
+                offer = offers.pop(inner, None)
+                if roster is not None and offer is not None and roster.role(offer.founder) == "owner":
+                    with contextlib.suppress(UserError):  # its keys are yet to come
+                        node.sharing.accept(offer, None, (entry.id, part))
+
+    async def _empty_all(self) -> None:
+        """Empty the parts, in the folders around them, that all who have those have as folders of their own."""
+        node, shares = self._node, self._node.sharing.shares
+        for entry in list(node.account.folders().values()):
+            runtime = node.folders.get(entry.within[0]) if entry.within is not None else None
+            if runtime is None or entry.within is None or entry.id not in node.folders or runtime.replica.read_only:
+                continue
+            outer, inner = shares.of(entry.within[0]), shares.of(entry.id)
+            others = outer.accepted - {node.account.id} if outer is not None else set()
+            if others <= (inner.accepted if inner is not None else set()):
+                await self._empty(runtime, entry.within[1])
 
     async def _empty(self, runtime: FolderRuntime, part: NodeId) -> None:
         """Have the outer folder say nothing any more of what was in a part, but that it is there: who is let into the

@@ -60,7 +60,7 @@ def add_commands(app: typer.Typer) -> None:
             f"{made['name']} has an account on this node; its folders are in {made['within']}.",
             f"Its commands: shoal --account {made['name']} status, pair, folder add, register ...",
         ]
-        emit(json_, made, printable("\n".join(lines)))
+        emit(json_, made, "\n".join(map(printable, lines)))
 
     @account.command("list")
     def list_accounts(json_: Json = False) -> None:

@@ -80,7 +80,7 @@ def add_commands(app: typer.Typer) -> None:
             f"shoal accept {each['folder']!r} PATH, or shoal decline {each['folder']!r}"
             for each in found["offered"]
         ]
-        emit(json_, found, printable("\n".join(lines)) or "Nothing is shared.")
+        emit(json_, found, "\n".join(map(printable, lines)) or "Nothing is shared.")
 
     @app.command()
     def accept(
@@ -133,7 +133,7 @@ def add_commands(app: typer.Typer) -> None:
     def list_contacts(json_: Json = False) -> None:
         """List the people you know, and those you share a folder with."""
         found = api().get("/api/contacts")
-        emit(json_, found, printable("\n".join(map(_contact, found))) or "Nobody yet: shoal contact add CARD")
+        emit(json_, found, "\n".join(map(_contact, found)) or "Nobody yet: shoal contact add CARD")
 
     @contacts.command("remove")
     def remove(name: str, json_: Json = False) -> None:
@@ -171,4 +171,4 @@ def _share(each: dict[str, Any]) -> list[str]:
 def _contact(each: dict[str, Any]) -> str:
     connected = sum(device["connected"] for device in each["devices"])
     state = "connected" if connected else "not connected" if each["met"] else "not met yet"
-    return f"{each['name']}: {state}  ({each['id']})"
+    return printable(f"{each['name']}: {state}  ({each['id']})")

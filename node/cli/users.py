@@ -25,7 +25,7 @@ def ask_password(what: str, *, twice: bool = False) -> str:
 
 def _profile(user: dict[str, Any]) -> str:
     lines = [user["username"], f"name:    {user['name'] or '-'}", f"e-mail:  {user['email'] or '-'}"]
-    return printable("\n".join([*lines, f"picture: {user['avatar'] or '-'}"]))
+    return "\n".join(map(printable, [*lines, f"picture: {user['avatar'] or '-'}"]))
 
 
 def add_commands(app: typer.Typer) -> None:

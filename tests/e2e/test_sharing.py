@@ -276,6 +276,36 @@ def test_a_part_of_a_folder_is_shared_without_the_rest(people: tuple[Node, Node]
             shared(anna, shared_whole, "reader")
             wait_in_sync(anna, shared_whole)
             assert text(folder(shared_whole) / "trips" / "secret plans") == "secret"
-            assert list((folder(shared_whole) / "trips" / "rome").iterdir()) == []
+            until(lambda: text(folder(shared_whole) / "trips" / "rome" / "from ben") == "hello")
+            wait_in_sync(anna, shared_whole)
+            anna.run("unshare", "F", "carl")
+            until(lambda: shared_whole.json("folder", "list") == [])
         held = b"".join(path.read_bytes() for path in ben.home.rglob("*") if path.is_file())
         assert b"secret plans" not in held
+
+
+def test_a_part_of_a_shared_folder_is_shared_with_more_and_stays_with_those_who_have_the_whole(
+    people: tuple[Node, Node], tmp_path: Path
+) -> None:
+    anna, ben = people
+    (folder(anna) / "rome").mkdir()
+    (folder(anna) / "rome" / "photo").write_text("rome")
+    shared(anna, ben, "writer")
+    carl = Node(tmp_path / "carl")
+    with running(carl):
+        anna.run("share", "F/rome", card(carl), "--role", "writer")
+        until(lambda: bool(offered(carl)))
+        carl.run("accept", "rome", str(folder(carl)))
+        until(lambda: "rome" in [each["name"] for each in ben.json("folder", "list") if each["joined"]])
+        wait_in_sync(anna, ben, carl)
+        (folder(ben) / "rome" / "from ben").write_text("ben")
+        (folder(carl) / "from carl").write_text("carl")
+        (folder(ben) / "outside").write_text("outside")
+        wait_in_sync(anna, ben, carl)
+        until(lambda: text(folder(ben) / "rome" / "from carl") == "carl")
+        assert text(folder(carl) / "from ben") == "ben"
+        for node in (anna, ben):
+            assert {path.name for path in folder(node).iterdir()} == {".shoal", "old", "rome", "outside"}
+            names = {path.name for path in (folder(node) / "rome").iterdir()}
+            assert names == {".shoal", "photo", "from ben", "from carl"}
+        assert {path.name for path in folder(carl).iterdir()} == {".shoal", "photo", "from ben", "from carl"}

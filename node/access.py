@@ -9,7 +9,7 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.account import Account
 from shoal.node.shares import Shares
 
-READER, WRITER = rank("reader"), rank("writer")
+HOLDER, READER, WRITER = rank("holder"), rank("reader"), rank("writer")
 
 
 class Access:
@@ -33,13 +33,20 @@ class Access:
         return rank(self.role(folder)) >= WRITER
 
     def may_sync(self, device: DeviceId, folder: FolderId) -> bool:
+        """Return whether a device may have a folder's logs, sealed as they are."""
+        return self._may(device, folder, HOLDER)
+
+    def may_read(self, device: DeviceId, folder: FolderId) -> bool:
         """Return whether a device may have all of a folder."""
+        return self._may(device, folder, READER)
+
+    def _may(self, device: DeviceId, folder: FolderId, least: int) -> bool:
         if self._account.is_member(device):
             return True
         roster = self._shares.of(folder)
         if roster is None or not self._takes_part(roster):
             return False
-        return rank(roster.role_of_device(device, accepted=True)) >= READER
+        return rank(roster.role_of_device(device, accepted=True)) >= least
 
     def keeps_for_us(self, device: DeviceId, folder: FolderId) -> bool:
         """Return whether what a device has of a folder is safe there: it is of this account, or of the one that had the

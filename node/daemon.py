@@ -39,6 +39,7 @@ from shoal.node.folder.disk import Disk
 from shoal.node.folder.linux import Linux
 from shoal.node.folder.marker import make_marker
 from shoal.node.folder_path import check_folder_name, check_folder_path
+from shoal.node.holding import Holding
 from shoal.node.home import Home
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.joining import Joining
@@ -51,11 +52,10 @@ from shoal.node.pairing import Pairing
 from shoal.node.protection import Protection
 from shoal.node.recovery import PROTOCOL as RECOVER
 from shoal.node.recovery import Recovery
-from shoal.node.replica import Replica
 from shoal.node.runtime import FolderRuntime
 from shoal.node.serving import Serving
 from shoal.node.session import PROTOCOL as SYNC
-from shoal.node.session import Session
+from shoal.node.session import Logs, Session
 from shoal.node.sharing import Sharing
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
@@ -112,6 +112,7 @@ class Node:
         self._book = AddressBook(store.get("meta", BOOK), self._save_book)
         self.pairing = Pairing(self)
         self.sharing = Sharing(self, store, now_ms)
+        self.holding = Holding(self, store)
         self.meeting = Meeting(self)
         self.joining = Joining(self)
         self.subfolders = SubFolders(self)
@@ -152,6 +153,7 @@ class Node:
             self.start(self.joining.run)
             if mdns:
                 self._start_mdns()
+            self.holding.load()
             for folder, path in self._joined().items():
                 entry = self.account.folders().get(FolderId(folder))
                 if entry is not None:
@@ -280,9 +282,10 @@ class Node:
 
     # -- what sessions ask -------------------------------------------------------------------------------------------
 
-    def replicas(self) -> dict[FolderId, Replica]:
-        """Return the replicas of the joined folders."""
-        return {folder: runtime.replica for folder, runtime in self.folders.items()}
+    def replicas(self) -> dict[FolderId, Logs]:
+        """Return the logs of the joined folders, and of those that are held."""
+        joined: dict[FolderId, Logs] = {folder: runtime.replica for folder, runtime in self.folders.items()}
+        return {**self.holding.all, **joined}
 
     def need(self, folder: FolderId) -> tuple[int, int]:
         """Return the files and bytes that this disk lacks; 0, 0 only when the folder is in sync here."""
@@ -425,7 +428,7 @@ class Node:
         runtime.replica.keep_to_limits()
         self.folders[entry.id] = runtime
         self.subfolders.leave_out(runtime)
-        runtime.replica.grown = self._wake_sessions
+        runtime.replica.grown = self.wake_sessions
         runtime.engine.on_progress = partial(self._progressed, entry.id)
         runtime.engine.on_arrived = partial(self._swarm.on_arrived, entry.id)
         runtime.engine.on_coming = partial(self._swarm.tell_coming, entry.id)
@@ -460,9 +463,10 @@ class Node:
 
     def _progressed(self, folder: FolderId) -> None:
         self._swarm.on_need(folder)
-        self._wake_sessions()
+        self.wake_sessions()
 
-    def _wake_sessions(self) -> None:
+    def wake_sessions(self) -> None:
+        """There are new entries, or news of what this disk lacks."""
         for conversation in self.sessions.values():
             conversation.wake()
 

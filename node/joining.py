@@ -126,6 +126,18 @@ class Joining:
             )
         return entry
 
+    def share_named(self, name: str) -> FolderRoster:
+        """Return a shared folder by its name here, or the label of one that is held. Raises UserError."""
+        for folder in self._node.holding.all:
+            roster = self._node.sharing.shares.of(folder)
+            if name == folder_label(folder) and roster is not None:
+                return roster
+        entry = self.folder(name)
+        roster = self._node.sharing.shares.of(entry.id)
+        if roster is None or not roster.said_of_roles:
+            raise UserError("not-shared", f"{entry.name!r} is not shared", "")
+        return roster
+
     async def share(self, folder: FolderId, whom: str, role: Role) -> Person:
         """Share a folder with a contact, or whose card that is. Raises UserError."""
         self._node.sharing.owned(folder)
@@ -143,13 +155,15 @@ class Joining:
     def offer_named(self, name: str) -> Offered:
         """Return what somebody shares with this account, by the folder's name there. Raises UserError."""
         offers = self._node.sharing.offered()
-        found = [each for each in offers if name in (each.name, f"{each.name} ({each.by})")]
+        found = [
+            each for each in offers if name in (each.name, f"{each.name} ({each.by})", folder_label(each.roster.folder))
+        ]
         if len(found) == 1:
             return found[0]
         if found:
             names = ", ".join(repr(f"{each.name} ({each.by})") for each in found)
             raise UserError("ambiguous", f"several people share a folder {name!r} with you", f"give one of {names}")
-        known = ", ".join(sorted(repr(each.name) for each in offers if each.name)) or "none"
+        known = ", ".join(sorted(repr(each.name or folder_label(each.roster.folder)) for each in offers)) or "none"
         raise UserError(
             "no-such-offer", f"nobody shares a folder {name!r} with you that you have not accepted; there is {known}",
             "see: shoal shares", status=404,
@@ -198,6 +212,11 @@ class Joining:
                 node.reached(device, address)
             return
         raise NotMet("it does not answer")
+
+
+def folder_label(folder: FolderId) -> str:
+    """Return what a folder is called whose name is not known here."""
+    return folder.hex()[:8]
 
 
 def _by_device(addresses: Sequence[str]) -> dict[DeviceId, list[str]]:

@@ -3,17 +3,16 @@
 Every change, a person's or a peer's, is staged and then written as one synced batch; only after that do others hear of
 it. All methods are synchronous and run on the trio thread, so nothing comes between.
 
-Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `doc`: see `shard_store`; `index`: see
-`tree_store` and `dirty`; `meta` under b"head" and b"writer": log heads, this device's incarnation.
+Keys after the folder's 16 bytes: `log`, and `meta` under b"head": see `stored_logs`; `doc`: see `shard_store`; `index`:
+see `tree_store` and `dirty`; `meta` under b"writer": this device's incarnation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import blake3
-import cbor2
 
 from shoal.crdt import log
 from shoal.crdt.authoring import Author, Facts, Lamport
@@ -31,20 +30,12 @@ from shoal.node.name_rules import NameRules
 from shoal.node.shard_store import StoredShards
 from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging, Store
+from shoal.node.stored_logs import Refusal, StoredLogs
 from shoal.node.tree_store import StoredIndex
 
 FEW = 16  # small changes that come at once are what a person just did, and waits for elsewhere; no clock says that
 SMALL = 1024 * 1024  # bytes
 VIEWS = 5000  # kept, as each is asked for several times while its file is planned and placed
-READ_LIMIT = 2 * 1024 * 1024  # bytes of entries read at once for a peer
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an entry that a peer sent was not applied. `misbehaved`: no honest peer could have sent it."""
-
-    reason: str
-    misbehaved: bool
 
 
 class Replica:
@@ -68,7 +59,6 @@ class Replica:
         self.changed: Callable[[], None] = lambda: None
         self.grown: Callable[[], None] = lambda: None
         self.rolled_back: Callable[[], None] = lambda: None
-        self.limit: Callable[[LogId], LogHead | None] = lambda log_id: None
         self.read_only = False
         self.is_on_disk: Callable[[NodeId], bool] = lambda node: False
         self._key = key
@@ -76,6 +66,7 @@ class Replica:
         self._entropy = entropy
         self._now_ms = now_ms
         self.staging = Staging(store)
+        self._logs = StoredLogs(self.staging, folder)
         self._shards = StoredShards(self.staging, folder)
         self._index = StoredIndex(self.staging, folder)
         self.tree = Tree(self._index)
@@ -89,6 +80,20 @@ class Replica:
         self._load()
 
     # -- what the engine asks --------------------------------------------------------------------------------------
+
+    @property
+    def frontier(self) -> dict[LogId, LogHead]:
+        """How much of each log is held."""
+        return self._logs.frontier
+
+    @property
+    def limit(self) -> Callable[[LogId], LogHead | None]:
+        """How much of a log is taken."""
+        return self._logs.limit
+
+    @limit.setter
+    def limit(self, limit: Callable[[LogId], LogHead | None]) -> None:
+        self._logs.limit = limit
 
     @property
     def device(self) -> DeviceId:
@@ -233,15 +238,7 @@ class Replica:
 
     def read_entries(self, wanted: Range) -> list[bytes]:
         """Return consecutive entries from `wanted.first` on, at least one, about `READ_LIMIT` bytes at most."""
-        entries: list[bytes] = []
-        size = 0
-        for seq in range(wanted.first, wanted.end):
-            entry = self.staging.get("log", self._entry_key(wanted.log, seq))
-            if entry is None or (entries and size + len(entry) > READ_LIMIT):
-                break
-            entries.append(entry)
-            size += len(entry)
-        return entries
+        return self._logs.read(wanted)
 
     def receive_entries(self, entries: Sequence[bytes]) -> Refusal | None:
         """Apply entries that a peer sent, in their order, up to the first that is refused; return why it was."""
@@ -252,11 +249,9 @@ class Replica:
             for encoded in entries:
                 try:
                     entry = log.decode_entry(encoded)
-                    head = self.frontier.get(entry.log, LogHead())
-                    if entry.seq < head.length:
+                    if entry.seq < self.frontier.get(entry.log, LogHead()).length:
                         continue
-                    log.check_place(entry, self.folder, head, self._is_known)
-                    self._check_limit(entry)
+                    self._logs.check(entry, self._is_known)
                     updates = log.open_body(entry, self.keys, self._earlier(entry.log))
                     facts = self._document.apply(updates, _client(entry.log))
                 except log.EntryRefused as error:
@@ -265,8 +260,7 @@ class Replica:
                 except MalformedUpdate as error:
                     refusal = Refusal(str(error), misbehaved=True)
                     break
-                self.staging.put("log", self._entry_key(entry.log, entry.seq), encoded)
-                self._set_head(entry.log, LogHead(entry.seq + 1, entry.hash))
+                self._logs.put(entry.log, encoded, LogHead(entry.seq + 1, entry.hash))
                 news |= self._take(facts, {})
                 grown = True
         if grown:
@@ -278,34 +272,18 @@ class Replica:
 
     def within_limits(self, heads: Mapping[LogId, LogHead]) -> dict[LogId, LogHead]:
         """Return what may be had of the logs that a peer holds."""
-        within = {}
-        for log_id, head in heads.items():
-            limit = self.limit(log_id)
-            kept = head if limit is None or head.length <= limit.length else limit
-            if kept.length:
-                within[log_id] = kept
-        return within
+        return self._logs.within_limits(heads)
 
     def keep_to_limits(self) -> bool:
         """Forget what is held of logs beyond what is taken of them; return whether there was any. What it said is said
         again by this device, if it may: it came in good faith."""
-        beyond = {
-            log_id: limit
-            for log_id, head in self.frontier.items()
-            if (limit := self.limit(log_id)) is not None and head.length > limit.length
-        }
+        beyond = self._logs.beyond_limits()
         if not beyond:
             return False
         known = list(self._document.facts())
         with self._atomic():
             for log_id, limit in beyond.items():
-                for seq in range(limit.length, self.frontier[log_id].length):
-                    self.staging.delete("log", self._entry_key(log_id, seq))
-                if limit.length:
-                    self._set_head(log_id, limit)
-                else:
-                    del self.frontier[log_id]
-                    self.staging.delete("meta", self.folder + b"head" + log_id.key())
+                self._logs.cut(log_id, limit)
             self._shards.clear()
             if self.log_id in beyond:
                 self._begin_incarnation()
@@ -345,9 +323,7 @@ class Replica:
             return False
         known = list(self._document.facts())
         with self._atomic():
-            for seq in range(self.frontier.pop(log_id, LogHead()).length):
-                self.staging.delete("log", self._entry_key(log_id, seq))
-            self.staging.delete("meta", self.folder + b"head" + log_id.key())
+            self._logs.cut(log_id, LogHead())
             self._shards.clear()
             self._begin_incarnation()
             kept = {fact.id for _, fact in self._replay()}
@@ -360,15 +336,14 @@ class Replica:
         """Fill an empty document from the logs; yield its facts."""
         for log_id, head in self.frontier.items():
             for seq in range(head.length):
-                encoded = self.staging.get("log", self._entry_key(log_id, seq))
+                encoded = self._logs.entry(log_id, seq)
                 assert encoded is not None
                 updates = log.open_body(log.decode_entry(encoded), self.keys, self._earlier(log_id))
                 yield from self._document.apply(updates)
 
     def holds(self, log_id: LogId, head: LogHead) -> bool:
         """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""
-        entry = self.staging.get("log", self._entry_key(log_id, head.length - 1))
-        return entry is not None and log.entry_hash(entry) == head.hash
+        return self._logs.holds(log_id, head)
 
     def erase(self) -> None:
         """Remove everything about the folder from the store; the folder's files are not touched."""
@@ -381,10 +356,7 @@ class Replica:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        self.frontier: dict[LogId, LogHead] = {}
-        for key, data in self.staging.scan("meta", self.folder + b"head"):
-            length, digest = cbor2.loads(data)
-            self.frontier[LogId(DeviceId(key[20:52]), key[52:68])] = LogHead(length, digest)
+        self._logs.load()
         lamport = self.staging.get("meta", self.folder + b"lamport")
         self._lamport.value = max(self._lamport.value, int.from_bytes(lamport or b""))
         self.conflicted.clear()
@@ -421,24 +393,10 @@ class Replica:
     def _append(self, updates: dict[int, bytes]) -> None:
         head = self.frontier.get(self.log_id, LogHead())
         for encoded, after in log.write_entries(self._key, self.keys, self.folder, self.log_id, head, updates):
-            self.staging.put("log", self._entry_key(self.log_id, after.length - 1), encoded)
-            self._set_head(self.log_id, after)
-
-    def _check_limit(self, entry: log.Entry) -> None:
-        limit = self.limit(entry.log)
-        if limit is None or entry.seq + 1 < limit.length:
-            return
-        if entry.seq >= limit.length:
-            raise log.NotAMember("its author may not write to the folder")
-        if entry.hash != limit.hash:
-            raise log.Forked("it is not what was known of its author's log")
+            self._logs.put(self.log_id, encoded, after)
 
     def _earlier(self, log_id: LogId) -> Callable[[int], bytes | None]:
-        return lambda seq: self.staging.get("log", self._entry_key(log_id, seq))
-
-    def _set_head(self, log_id: LogId, head: LogHead) -> None:
-        self.frontier[log_id] = head
-        self.staging.put("meta", self.folder + b"head" + log_id.key(), cbor2.dumps([head.length, head.hash]))
+        return lambda seq: self._logs.entry(log_id, seq)
 
     def _take(self, facts: Facts, known: dict[NodeId, bytes | None]) -> set[NodeId]:
         """Apply facts to the tree and mark what the engine must look at: not what it did itself and stands so. Return
@@ -504,9 +462,6 @@ class Replica:
                 return node, self._author.delete(self.tree, node, base, seen, apart)
             case Resolve(node, replaces, content, chosen):
                 return node, self._author.resolve(self.tree, node, replaces, content, chosen=chosen)
-
-    def _entry_key(self, log_id: LogId, seq: int) -> bytes:
-        return self.folder + log_id.key() + seq.to_bytes(8)
 
     def _atomic(self, *, own: bool = False) -> _Atomic:
         return _Atomic(self, own)

@@ -60,7 +60,7 @@ class Serving:
     def may_read(self, peer: bytes, folder: bytes) -> bool:
         """Return whether the peer may have the folder's chunks."""
         known = FolderId(folder) in self._node.folders
-        return known and self._node.sharing.access.may_sync(DeviceId(peer), FolderId(folder))
+        return known and self._node.sharing.access.may_read(DeviceId(peer), FolderId(folder))
 
     async def read(self, folder: bytes, ids: Sequence[bytes]) -> Sequence[bytes | memoryview | None]:
         """Return chunks from this disk."""

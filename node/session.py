@@ -37,7 +37,8 @@ from shoal.crdt.antientropy import (
     Send,
 )
 from shoal.crdt.antientropy_messages import Ack, Entries, Holds, Message, decode_message, encode_message
-from shoal.crdt.log import LogId
+from shoal.crdt.frontier import Range
+from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.access import Access
 from shoal.node.account import Account
@@ -45,8 +46,8 @@ from shoal.node.folder.coming import Coming
 from shoal.node.folder.coming import decode as decode_coming
 from shoal.node.holdings import Held, HeldQuestions
 from shoal.node.possession import NONCE
-from shoal.node.replica import Replica
 from shoal.node.shares import Bundle, Person, decode_bundles
+from shoal.node.stored_logs import Refusal
 from shoal.transfer.stream import FrameStream, StreamClosed
 
 PROTOCOL = "/shoal/sync/1"
@@ -83,6 +84,45 @@ class Attests(Protocol):
         ...
 
 
+class Logs(Protocol):
+    """A folder's logs, with or without what they say."""
+
+    @property
+    def log_id(self) -> LogId | None:
+        """The log that is written here, if any."""
+        ...
+
+    @property
+    def frontier(self) -> dict[LogId, LogHead]:
+        """How much of each log is held."""
+        ...
+
+    @property
+    def limit(self) -> Callable[[LogId], LogHead | None]:
+        """How much of a log is taken, None for all of it."""
+        ...
+
+    def read_entries(self, wanted: Range) -> list[bytes]:
+        """Return consecutive entries from `wanted.first` on, at least one."""
+        ...
+
+    def receive_entries(self, entries: Sequence[bytes]) -> Refusal | None:
+        """Take entries in their order, up to the first that is refused; return why it was."""
+        ...
+
+    def within_limits(self, heads: Mapping[LogId, LogHead]) -> dict[LogId, LogHead]:
+        """Return what may be had of the logs that a peer holds."""
+        ...
+
+    def holds(self, log_id: LogId, head: LogHead) -> bool:
+        """Return whether the entry that `head` names is held."""
+        ...
+
+    def on_own_log_diverged(self, log_id: LogId) -> bool:
+        """A peer holds of the log written here what is not here; return whether a new one was begun."""
+        ...
+
+
 class Sharers(Protocol):
     """What is known of shared folders."""
 
@@ -110,8 +150,8 @@ class Surroundings(Protocol):
         """The shared folders."""
         ...
 
-    def replicas(self) -> Mapping[FolderId, Replica]:
-        """Return the folders joined here."""
+    def replicas(self) -> Mapping[FolderId, Logs]:
+        """Return the folders joined here, and those that are held."""
         ...
 
     def need(self, folder: FolderId) -> tuple[int, int]:
@@ -242,7 +282,7 @@ class Session:
 
     def tell_have(self, folder: FolderId, chunks: Sequence[bytes]) -> None:
         """Chunks came to this disk, which the peer may lack: it is told soon, of many at once."""
-        if folder not in self._machines:
+        if folder not in self._machines or not self._may_read(folder):
             return
         gained = self._gained.setdefault(folder, [])
         if not gained:
@@ -252,7 +292,7 @@ class Session:
 
     def tell_coming(self, folder: FolderId, coming: Coming) -> None:
         """This device reads a file that the peer may need, and can give these chunks of it."""
-        if folder in self._machines:
+        if folder in self._machines and self._may_read(folder):
             self._queue(["coming", folder, *coming.encode()])
 
     def dismiss(self, proof: Sequence[bytes]) -> None:
@@ -298,6 +338,9 @@ class Session:
 
     def _may_sync(self, folder: FolderId) -> bool:
         return self._node.sharing.access.may_sync(self.device, folder)
+
+    def _may_read(self, folder: FolderId) -> bool:
+        return self._node.sharing.access.may_read(self.device, folder)
 
     def _queue(self, message: list[Any]) -> None:
         if self._dismissed or self._waiting > OUTBOX:
@@ -379,6 +422,10 @@ class Session:
                     self._on_share(bundles, people)
                 case [_, bytes(folder), *_] if not self._may_sync(FolderId(folder)):
                     pass  # it has no part in that one, or has not heard of it yet
+                case ["have" | "coming" | "held?" | "prove?", bytes(folder), *_] if not self._may_read(
+                    FolderId(folder)
+                ):
+                    pass
                 case ["sync", bytes(folder), bytes(message)]:
                     await self._on_sync(FolderId(folder), message)
                 case ["need", bytes(folder), int(files), int(size)]:
@@ -439,7 +486,7 @@ class Session:
             self._do(folder, machine.receive(decoded, replica.frontier))
         await trio.lowlevel.checkpoint()
 
-    def _admissible(self, folder: FolderId, replica: Replica, message: Message) -> Message | None:
+    def _admissible(self, folder: FolderId, replica: Logs, message: Message) -> Message | None:
         """Return a message without what is not taken of anybody's logs; None where nothing is left of it."""
         match message:
             case Holds(heads, ask):
@@ -478,7 +525,7 @@ class Session:
                     pass  # checkpoints: entries are never dropped yet, so none is ever due
         self._work.set()
 
-    def _begin_anew(self, replica: Replica, log: LogId) -> None:
+    def _begin_anew(self, replica: Logs, log: LogId) -> None:
         if replica.on_own_log_diverged(log):
             self._node.on_log_restarted()
 

@@ -25,6 +25,7 @@ from shoal.node.errors import UserError
 from shoal.node.store import Store
 
 SHARES, PEOPLE = b"shares", b"people"
+READER = rank("reader")
 MAX_NAME = 64
 MOST_BUNDLES = 1000
 MOST_OFFERS = 100  # that wait to be accepted
@@ -99,6 +100,7 @@ class Shares:
         self._rosters: dict[bytes, Roster] = {}  # of people
         self._bundles: dict[bytes, Bundle] = {}  # by root
         self.all: dict[bytes, FolderRoster] = {}  # by root
+        self._held: dict[FolderId, FolderRoster] = {}
         self._judged: dict[bytes, tuple[Bundle, list[Roster | None]]] = {}  # what each rests on
         self._read()
         self.refresh()
@@ -106,16 +108,20 @@ class Shares:
     # -- what is known -----------------------------------------------------------------------------------------------
 
     def of(self, folder: FolderId) -> FolderRoster | None:
-        """Return the roster of a folder of the account; None where it is not shared."""
+        """Return the roster of a folder of the account, or one that it holds; None where it is not shared."""
         entry = self._account.entry(folder)
         if entry is None:
-            return None
+            return self._held.get(folder)
         return self.all.get(root_of(folder, entry.founder or self._account.id))
 
     def offers(self) -> list[FolderRoster]:
         """Return what others share with this account that was not accepted yet."""
-        me = self._account.id
-        return [each for each in self.all.values() if each.role(me) != "none" and me not in each.accepted]
+        me, offers = self._account.id, []
+        for each in self.all.values():
+            unread = me != each.founder and rank(each.role(me)) >= READER and self._account.entry(each.folder) is None
+            if each.role(me) != "none" and (me not in each.accepted or unread):  # it may have been a holder before
+                offers.append(each)
+        return offers
 
     def roster_of(self, account: bytes) -> Roster | None:
         """Return the devices of an account, as far as they are known."""
@@ -267,6 +273,9 @@ class Shares:
                 roster = FolderRoster(*bundle, accounts)
                 self._judged[root] = bundle, concerned
             self.all[root] = roster
+        me = self._account.id
+        held = [each for each in self.all.values() if each.role(me) == "holder" and me in each.accepted]
+        self._held = {each.folder: each for each in held}
 
     def save(self) -> None:
         """Write all. Raises StoreFull; it is as it was stored then."""

@@ -31,7 +31,7 @@ from shoal.node.store import Store, StoreFull
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
-OWNER, WRITER = rank("owner"), rank("writer")
+OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
 MEET_EVERY = 30.0  # seconds between two attempts to tell somebody what is shared with him
 TEND_WITHIN = 2.0  # seconds, at most, after which an owner's device does what another may just have done
 
@@ -92,8 +92,8 @@ class Sharing:
     def _takes_part(self, entry: FolderEntry) -> bool:
         if not entry.founder:
             return True
-        roster = self.shares.of(entry.id)
-        return roster is None or self._node.account.id in roster.accepted
+        roster, me = self.shares.of(entry.id), self._node.account.id
+        return roster is None or (me in roster.accepted and rank(roster.role(me)) >= READER)
 
     def check_alone(self) -> None:
         """Raises UserError when this account shares folders with others: it would leave them for another account."""
@@ -269,11 +269,17 @@ class Sharing:
 
     def accept(
         self, roster: FolderRoster, name: str | None, within: tuple[FolderId, NodeId] | None = None
-    ) -> FolderEntry:
+    ) -> FolderEntry | None:
         """Take part in a folder that is shared with this account; `name`: what it is called here; `within`: of what it
-        is a part. Raises UserError."""
+        is a part. Return it, None where it is only held here. Raises UserError."""
         account = self._node.account
         account.check_member()
+        if roster.role(account.id) == "holder":
+            self._say(roster, "accept", [])
+            self._node.holding.begin(roster.folder)
+            self.saved()
+            self._node.start(self._tell, roster)
+            return None
         keys = self.newest_keys(roster)
         if keys is None:
             raise UserError("no-keys-yet", "the folder's keys have not come yet", "try again in a moment")
@@ -466,6 +472,7 @@ class Sharing:
             runtime.engine.set_read_only(not self.access.may_write(folder))
             if runtime.replica.keep_to_limits():
                 node.events.add("log-cut", f"what {runtime.entry.name} may not have was taken out of it")
+        node.holding.follow()
         node.subfolders.look()
         for device, session in list(node.sessions.items()):
             if not self.access.is_partner(device) and not node.account.is_known(device):

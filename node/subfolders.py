@@ -140,6 +140,12 @@ class SubFolders:
                 return entry
         return None
 
+    def left_out_paths(self, runtime: FolderRuntime) -> set[str]:
+        """Return what a person left out of a folder: not what is kept in its place as a folder of its own."""
+        chooser = runtime.engine.chooser
+        parts = {entry.within[1] for entry in self._node.account.folders().values() if entry.within is not None}
+        return set(chooser.left_out_paths()) - {chooser.path(part) or "" for part in parts}
+
     def removed(self, entry: FolderEntry) -> None:
         """A person keeps a part no more on this device."""
         outer = self._node.folders.get(entry.within[0]) if entry.within is not None else None

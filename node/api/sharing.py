@@ -13,6 +13,7 @@ from shoal.crdt.folder_statements import ROLES, Role
 from shoal.node.api import views
 from shoal.node.daemon import Node
 from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.joining import folder_label
 from shoal.node.links import is_share_link
 from shoal.node.shares import Person, short_id
 
@@ -71,10 +72,6 @@ def role_named(text: str) -> Role:
     """Return the role of that name. Raises UserError."""
     for role in ROLES[1:]:
         if role == text:
-            if role == "holder":
-                raise UserError(
-                    "not-yet", "a holder keeps sealed replicas, which are not built yet", "choose another role", 2, 400
-                )
             return role
     raise UserError("bad-role", f"{text!r} is no role", "choose one of owner, writer, reader, holder", EXIT_USAGE, 400)
 
@@ -100,11 +97,12 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     def share_view(roster: FolderRoster) -> dict[str, Any]:
         me, shares = node.account.id, node.sharing.shares
-        entry = node.account.entry(roster.folder)
+        entry, held = node.account.entry(roster.folder), node.holding.all.get(roster.folder)
         return {
-            "folder": entry.name if entry is not None else None,
+            "folder": entry.name if entry is not None else folder_label(roster.folder),
             "id": roster.folder.hex(),
             "role": roster.role(me),
+            "held_entries": held.entries if held is not None else None,
             "people": [
                 {
                     "name": node.sharing.own_name if account == me else shares.name_of(account),
@@ -145,7 +143,12 @@ def add_routes(app: FastAPI, node: Node) -> None:
         return {
             "shared": sorted((share_view(each) for each in mine), key=lambda each: each["folder"] or ""),
             "offered": [
-                {"folder": each.name, "id": each.roster.folder.hex(), "role": each.role, "by": each.by}
+                {
+                    "folder": each.name or folder_label(each.roster.folder),
+                    "id": each.roster.folder.hex(),
+                    "role": each.role,
+                    "by": each.by,
+                }
                 for each in node.sharing.offered()
             ],
         }
@@ -174,18 +177,15 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.post("/api/folders/{name}/unshare")
     async def unshare(name: str, body: Unshare) -> dict[str, Any]:
+        if not body.links and body.whom is None:
+            node.sharing.leave(node.joining.share_named(name))
+            return {"folder": name, "left": True}
         folder = node.joining.folder(name)
         if body.links:
             return {"folder": folder.name, "links": node.sharing.cancel_invites(folder.id)}
-        if body.whom is not None:
-            whom = node.joining.find(body.whom)
-            node.sharing.give(folder.id, whom.id, "none")
-            return {"folder": folder.name, "from": whom.name}
-        roster = node.sharing.shares.of(folder.id)
-        if roster is None or not roster.said_of_roles:
-            raise UserError("not-shared", f"{folder.name!r} is not shared", "")
-        node.sharing.leave(roster)
-        return {"folder": folder.name, "left": True}
+        whom = node.joining.find(body.whom or "")
+        node.sharing.give(folder.id, whom.id, "none")
+        return {"folder": folder.name, "from": whom.name}
 
     @app.post("/api/shares/accept")
     async def accept(body: Accept) -> dict[str, Any]:
@@ -196,12 +196,15 @@ def add_routes(app: FastAPI, node: Node) -> None:
         else:
             roster = node.joining.offer_named(body.what).roster
         entry = node.account.folders().get(roster.folder)
-        if entry is None or roster.role(node.account.id) == "none" or node.account.id not in roster.accepted:
+        if entry is None and roster.folder not in node.holding.all:
             entry = node.sharing.accept(roster, body.name)
+        role = roster.role(node.account.id)
+        if entry is None:
+            return {"folder": folder_label(roster.folder), "role": role, "path": None}
         path = None
         if body.path is not None and entry.id not in node.folders:
             path = views.shown((await node.folder_join(entry.name, body.path)).path)
-        return {"folder": entry.name, "role": node.sharing.access.role(entry.id), "path": path}
+        return {"folder": entry.name, "role": role, "path": path}
 
     @app.post("/api/shares/decline")
     async def decline(body: Decline) -> dict[str, Any]:

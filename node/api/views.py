@@ -68,7 +68,7 @@ def folder_view(node: Node, folder: FolderRuntime) -> dict[str, Any]:
         "held_deletions": state.held,
         "role": node.sharing.access.role(folder.entry.id),
         "conflicts": conflicts.count(folder),
-        "left_out": sorted(shown(path) for path in folder.engine.chooser.left_out_paths()),
+        "left_out": sorted(shown(path) for path in node.subfolders.left_out_paths(folder)),
         "kept_files": state.kept,
         "mode": folder.engine.one_way.mode,
         "local_changes": state.local_changes,

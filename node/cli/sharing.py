@@ -92,6 +92,9 @@ def add_commands(app: typer.Typer) -> None:
         """Take part in a folder that somebody shares with you."""
         where = os.path.abspath(os.path.expanduser(path)) if path is not None else None
         done = api().post("/api/shares/accept", {"what": what, "name": name, "path": where})
+        if done["role"] == "holder":
+            emit(json_, done, f"This device holds {done['folder']} sealed: it passes changes on, and cannot read them.")
+            return
         place = (
             f" It is kept at {done['path']}."
             if done["path"]
@@ -156,7 +159,8 @@ def _when(time_ms: int) -> str:
 
 
 def _share(each: dict[str, Any]) -> list[str]:
-    lines = [f"{each['folder']}  (you are {each['role']})"]
+    held = f", {each['held_entries']} sealed entries here" if each["held_entries"] is not None else ""
+    lines = [f"{each['folder']}  (you are {each['role']}{held})"]
     for person in each["people"]:
         if not person["is_you"]:
             state = "" if person["accepted"] else ", asked"

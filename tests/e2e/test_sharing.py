@@ -309,3 +309,42 @@ def test_a_part_of_a_shared_folder_is_shared_with_more_and_stays_with_those_who_
             names = {path.name for path in (folder(node) / "rome").iterdir()}
             assert names == {".shoal", "photo", "from ben", "from carl"}
         assert {path.name for path in folder(carl).iterdir()} == {".shoal", "photo", "from ben", "from carl"}
+
+
+def test_a_holder_passes_changes_on_between_devices_that_never_meet_and_can_read_nothing(
+    people: tuple[Node, Node], tmp_path: Path
+) -> None:
+    anna, ben = people
+    tablet = Node(tmp_path / "tablet")
+    secrets = {what: f"canary-{what}-{os.urandom(6).hex()}" for what in ("folder", "file", "content")}
+    with running(tablet):
+        pair(anna, tablet)
+        kept, there = tmp_path / "kept", tmp_path / "there"
+        kept.mkdir()
+        anna.run("folder", "add", str(kept), "--name", secrets["folder"])
+        tablet.run("folder", "join", secrets["folder"], str(there))
+        anna.run("share", secrets["folder"], card(ben), "--role", "holder")
+        until(lambda: bool(offered(ben)))
+        ben.run("accept", offered(ben)[0]["folder"])
+        wait_in_sync(anna, tablet)
+        tablet.down()
+        (kept / secrets["file"]).write_text(secrets["content"])
+        wait_in_sync(anna)
+        anna.down()
+        tablet.up()
+        until(lambda: secrets["file"] in tablet.run("ls", secrets["folder"]).stdout)
+        assert not (there / secrets["file"]).exists()
+        ben.kill()
+        ben.up()
+        anna.up()
+        until(lambda: text(there / secrets["file"]) == secrets["content"])
+        assert ben.json("shares")["shared"][0]["held_entries"] > 0
+        held = b"".join(path.read_bytes() for path in ben.home.rglob("*") if path.is_file())
+        for secret in secrets.values():
+            assert secret.encode() not in held
+        anna.run("share", secrets["folder"], "ben", "--role", "reader")
+        until(lambda: [each["folder"] for each in offered(ben)] == [secrets["folder"]])
+        ben.run("accept", secrets["folder"], str(folder(ben)))
+        until(lambda: text(folder(ben) / secrets["file"]) == secrets["content"])
+        anna.run("unshare", secrets["folder"], "ben")
+        until(lambda: ben.json("folder", "list") == [])

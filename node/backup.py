@@ -12,6 +12,7 @@ import cbor2
 
 from shoal.node.account import ACCOUNT
 from shoal.node.folder.selection import stored
+from shoal.node.holding import HELD
 from shoal.node.limits import LIMITS
 from shoal.node.private import write_private
 from shoal.node.shares import PEOPLE, SHARES
@@ -19,7 +20,7 @@ from shoal.node.store import Store
 
 BACKUP = "account.backup"  # its name in the home
 FOLDERS = b"folders"
-KEYS = (ACCOUNT, FOLDERS, LIMITS, SHARES, PEOPLE)
+KEYS = (ACCOUNT, FOLDERS, LIMITS, SHARES, PEOPLE, HELD)
 
 
 def back_up(store: Store, path: Path) -> None:

@@ -123,6 +123,10 @@ class Shares:
                 offers.append(each)
         return offers
 
+    def held(self) -> list[FolderRoster]:
+        """Return the folders of others that this account holds sealed."""
+        return list(self._held.values())
+
     def roster_of(self, account: bytes) -> Roster | None:
         """Return the devices of an account, as far as they are known."""
         return self._account.roster if account == self._account.id else self._rosters.get(account)

@@ -259,12 +259,16 @@ class Sharing:
         they come along."""
         found = []
         parts = {part for roster in self.shares.all.values() for part in roster.parts.values()}
-        for roster in self.shares.offers():
+        me, held = self._node.account.id, self._node.holding.all
+        elsewhere = [
+            each for each in self.shares.held() if each.folder not in held
+        ]  # by another device of this account
+        for roster in [*self.shares.offers(), *elsewhere]:
             if roster.folder in parts:
                 continue
             keys = self.newest_keys(roster)
             by = self.shares.name_of(roster.founder)
-            found.append(Offered(roster, keys[0] if keys else None, roster.role(self._node.account.id), by))
+            found.append(Offered(roster, keys[0] if keys else None, roster.role(me), by))
         return found
 
     def accept(

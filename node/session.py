@@ -60,6 +60,7 @@ CHUNK = 32  # bytes of a chunk's id
 HAVES = 4096  # chunks told of in one message
 GATHER = 0.1  # seconds in which they are gathered
 MOST_SAID = 20_000  # statements on shared folders in one message
+MOST_PEOPLE = 2000
 BESIDE = 128  # bytes that a waiting message costs beside its own
 
 
@@ -471,7 +472,7 @@ class Session:
         self._node.on_hello(self.device, [codec.as_text(a, 512) for a in codec.as_list(addresses, most=64)])
 
     def _on_share(self, bundles: list[Any], people: list[Any]) -> None:
-        persons = [Person.decode(each) for each in people]
+        persons = [Person.decode(each) for each in codec.as_list(people, most=MOST_PEOPLE)]
         self._node.sharing.take(
             self.device, decode_bundles(bundles, MOST_SAID), {person.id: person for person in persons}
         )

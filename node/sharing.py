@@ -260,9 +260,7 @@ class Sharing:
         found = []
         parts = {part for roster in self.shares.all.values() for part in roster.parts.values()}
         me, held = self._node.account.id, self._node.holding.all
-        elsewhere = [
-            each for each in self.shares.held() if each.folder not in held
-        ]  # by another device of this account
+        elsewhere = [each for each in self.shares.held() if each.folder not in held]
         for roster in [*self.shares.offers(), *elsewhere]:
             if roster.folder in parts:
                 continue

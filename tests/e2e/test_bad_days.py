@@ -143,7 +143,8 @@ def test_a_full_disk_is_told_and_what_fits_later_comes(nodes: tuple[Node, Node],
     with small_disk(target, 6):
         shared(nodes, source, target)
         (source / "small").write_bytes(os.urandom(100_000))
-        (source / "large").write_bytes(os.urandom(20_000_000))
+        (tmp_path / "large").write_bytes(os.urandom(20_000_000))
+        (tmp_path / "large").rename(source / "large")  # at once: what is there of it meanwhile is a version, and fits
         one.run("scan")
         deadline = time.monotonic() + 30
         while not (problems := other.json("status")["folders"][0]["problems"]):

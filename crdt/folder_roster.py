@@ -6,6 +6,7 @@ account was an owner by what it links to (a member, to accept or to leave). Of t
   that was removed or revoked since does not, however it is dated: who removes or revokes says again what is to stay;
 - every authorised role is a ceiling to all roles of that account which had not seen it: of a removal and an addition
   that did not know of each other the removal wins, and of two roles the lesser. Who has seen a removal may add anew;
+- that an account leaves counts as long as the device is one of it that said so;
 - an account takes part that accepted, and was not removed after.
 The founder is an owner for good. So roles are a least fixpoint from the founder on, whatever order statements came in.
 
@@ -17,7 +18,7 @@ same goes for a device that its account revoked: another one of it says how much
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,9 +30,9 @@ from shoal.crdt.model import DeviceId, FolderId, NodeId
 from shoal.crdt.roster import Roster
 from shoal.crdt.statements import can_open
 
-MOST = 2000  # statements of a folder
 MOST_DEVICES = 100  # of an account that get keys; others have them from the account
-MOST_OF_ONE = 100  # by which one account that is no owner accepts and leaves
+MOST_OF_OWNER, MOST_OF_OTHER = 1000, 100  # statements of one account that no other owner has built on
+MOST_LIMITS = 10_000  # remembered
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
 NOTHING = LogHead()
@@ -80,7 +81,7 @@ class FolderRoster:
     @cached_property
     def accepted(self) -> set[bytes]:
         """The accounts that take part."""
-        gone = [said for said in self._said if said.kind == "role" and said.role == "none"]
+        gone = [self._said[place] for place in _places(self._roles_mask) if self._said[place].role == "none"]
         said = {
             said.account
             for said in self._said
@@ -121,6 +122,8 @@ class FolderRoster:
     def limit(self, log: LogId) -> LogHead | None:
         """Return how much of a log is taken; None for all of it."""
         if log not in self._limits:
+            if len(self._limits) >= MOST_LIMITS:  # a peer makes logs up
+                self._limits.clear()
             self._limits[log] = self._limit(log)
         return self._limits[log]
 
@@ -155,13 +158,28 @@ class FolderRoster:
             cuts |= found
         return cuts
 
+    def left_by_itself(self) -> dict[bytes, dict[LogId, LogHead]]:
+        """Return the accounts whose logs nobody but themselves has cut, as they left, with what they said there was."""
+        told = {said.subject for said in self._lowerings() if said.account != said.subject}
+        left = self._cuts.keys() - told - self.roles.keys()
+        return {account: self._cuts[account] for account in left}
+
     @cached_property
     def _cuts(self) -> dict[bytes, dict[LogId, LogHead]]:
+        """How much there is of the logs of accounts, by the owners; where these said nothing, by who was one; then by
+        themselves, as they left: nobody widens what is taken of his own logs."""
         cuts: dict[bytes, dict[LogId, LogHead]] = {}
-        for said in self._said:
-            if said.kind == "role" and rank(said.role) < WRITER:
-                _widen(cuts.setdefault(said.subject, {}), said.cuts)
+        for tier in range(3):
+            found: dict[bytes, dict[LogId, LogHead]] = {}
+            for said in self._lowerings():
+                own = 2 if said.account == said.subject else 0 if self._counts(said) else 1
+                if own == tier and said.subject not in cuts:
+                    _widen(found.setdefault(said.subject, {}), said.cuts)
+            cuts |= found
         return cuts
+
+    def _lowerings(self) -> list[Said]:
+        return [said for said in self._said if said.kind == "role" and rank(said.role) < WRITER]
 
     @cached_property
     def parts(self) -> dict[NodeId, FolderId]:
@@ -231,6 +249,15 @@ class FolderRoster:
             if s.kind == "invite" and s.hash not in cancelled and self._counts(s)
         ]
 
+    def may_redeem(self, invite: bytes, account: bytes) -> bool:
+        """Return whether an account may use an invite: not one that was made before something was taken from it."""
+        made = next(said for said in self._said if said.hash == invite)
+        return all(
+            rank(said.role) >= rank(made.role) or self._is_before(said, made)
+            for said in self._said
+            if said.kind == "role" and said.subject == account and said.hash != invite
+        )
+
     # -- what a new statement needs ----------------------------------------------------------------------------------
 
     @property
@@ -238,10 +265,38 @@ class FolderRoster:
         """All that are authorised, in byte order."""
         return tuple(sorted(said.encoded for said in self._said))
 
+    @property
+    def in_order(self) -> list[bytes]:
+        """The same, each after what it links to."""
+        return [said.encoded for said in self._said]
+
     def links(self) -> list[bytes]:
         """Return what a new statement links to."""
         linked = {link for said in self._said for link in said.links}
         return links_of((said.hash for said in self._said if said.hash not in linked), self.root)
+
+    def admitted(self, held: Set[bytes]) -> list[bytes]:
+        """Return the statements to keep, of which some are held already: all of these, and of new ones of an account no
+        more than `MOST_OF_OWNER` or `MOST_OF_OTHER` with those that are held, but for what rests on another owner's
+        word. So nobody can fill it up, and what is held is never dropped."""
+        owners = {account for account, role in self.roles.items() if role == "owner"}
+        seen = dict.fromkeys(owners, 0)  # by an owner, the past of all that it said
+        for said in self._said:
+            if said.account in owners:
+                seen[said.account] |= self._past[said.hash]
+        count: Counter[bytes] = Counter()
+        kept = []
+        for place, said in enumerate(self._said):
+            vouched = any(past >> place & 1 for owner, past in seen.items() if owner != said.account)
+            count[said.account] += not vouched
+            most = MOST_OF_OWNER if said.account in owners else MOST_OF_OTHER
+            if vouched or said.encoded in held or count[said.account] <= most:
+                kept.append(said.encoded)
+        return kept
+
+    def left_by(self, account: bytes, device: DeviceId) -> bool:
+        """Return whether an account left by the word of one of its devices."""
+        return any(self._leaves(said) and (said.account, said.device) == (account, device) for said in self._said)
 
     def vouched_by(self, account: bytes, device: DeviceId | None = None) -> dict[bytes, Role]:
         """Return the roles that others have by an account, or by one device of it, alone: who removes that says them
@@ -261,7 +316,6 @@ class FolderRoster:
         linking: dict[bytes, list[Said]] = {}
         places: dict[bytes, int] = {}
         ready: list[Said] = []
-        own_matters: Counter[bytes] = Counter()
         for _, said in sorted(signed.items()):
             links = [link for link in said.links if link != self.root]
             lacking[said.hash] = len(links)
@@ -269,7 +323,7 @@ class FolderRoster:
                 linking.setdefault(link, []).append(said)
             if not links:
                 ready.append(said)
-        while ready and len(self._said) < MOST:
+        while ready:
             said = ready.pop(0)
             before = 0
             for link in said.links:
@@ -277,13 +331,9 @@ class FolderRoster:
                     before |= self._past[link] | 1 << places[link]
             if not self._is_authorised(said, before):
                 continue
-            if said.kind in ("accept", "cut") or said.subject == said.account:
-                own_matters[said.account] += 1
-                if own_matters[said.account] > MOST_OF_ONE:
-                    continue
             places[said.hash] = len(self._said)
             self._past[said.hash] = before
-            if said.kind == "role":
+            if said.kind == "role" and not (self._leaves(said) and not self._is_current(said)):
                 here = 1 << len(self._said)
                 self._roles_mask |= here
                 self._owner_mask |= here if rank(said.role) == OWNER else 0
@@ -305,8 +355,7 @@ class FolderRoster:
             return False
         if said.kind == "role" and said.subject == self.founder:
             return False
-        leaves = said.kind == "role" and said.subject == said.account and said.role == "none"
-        if said.kind in ("accept", "cut") or leaves:
+        if said.kind in ("accept", "cut") or self._leaves(said):
             standing = self._standing(before, current=False).get(said.account, 0)
             return standing >= (WRITER if said.kind == "cut" else 1)
         return said.account in self._owners_by(before & self._roles_mask)
@@ -315,6 +364,10 @@ class FolderRoster:
         if which not in self._ownings:
             self._ownings[which] = self._owners(which, current=False)
         return self._ownings[which]
+
+    @staticmethod
+    def _leaves(said: Said) -> bool:
+        return said.kind == "role" and said.subject == said.account and said.role == "none"
 
     def _counts(self, said: Said) -> bool:
         return self._now.get(said.account, 0) >= OWNER and self._is_current(said)

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import blake3
@@ -34,10 +33,12 @@ from shoal.crdt.catalog import Secrets, secrets_from
 from shoal.crdt.keys import DeviceKey, Unsealable, open_sealed, seal, verify_signature
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import ROOT, DeviceId, FolderId, NodeId
+from shoal.crdt.remembered import Remembered
 from shoal.crdt.statements import MAX_LINKS, boxes_for, open_box_of, read_boxes, read_links
 
 CONTEXT = b"shoal share"
 MAX_STATEMENT = 1024 * 1024
+MAX_OTHER = 32 * 1024  # of one that gives no keys
 MAX_NAME = 255
 MAX_USES = 1_000_000
 ACCOUNT = 32  # bytes of an account's id
@@ -100,16 +101,24 @@ def say(author: Author, kind: Kind, root: bytes, links: Sequence[bytes], says: S
     return codec.encode([*fields, author.key.sign(CONTEXT + codec.encode(fields))])
 
 
-@lru_cache(maxsize=8192)
 def read(encoded: bytes) -> Said | None:
     """Read a statement and check its signature; None when it is none that holds."""
+    return _remembered(encoded)
+
+
+def _checked(encoded: bytes) -> Said | None:
     try:
         signed = codec.as_list(codec.decode(encoded, MAX_STATEMENT))
         said = _read(encoded, signed[:-1])
         whole = CONTEXT + codec.encode(signed[:-1])
+        if said.kind != "key" and len(encoded) > MAX_OTHER:
+            return None
         return said if verify_signature(said.device, whole, codec.as_bytes(signed[-1], 64)) else None
     except codec.Malformed:
         return None
+
+
+_remembered = Remembered(_checked, MAX_STATEMENT)
 
 
 def _read(encoded: bytes, fields: list[Any]) -> Said:

@@ -134,13 +134,16 @@ class Roster:
 
     def let_in(self, elder: DeviceId, device: DeviceId) -> bool:
         """Return whether everyone who ever added a device is `elder`, or was let in by it in turn."""
-        return self._let_in(elder, device, frozenset())
-
-    def _let_in(self, elder: DeviceId, device: DeviceId, seen: frozenset[DeviceId]) -> bool:
-        adders = self._adders.get(device, set())
-        if not adders or device in adders or device in seen:  # the first device of all
-            return False
-        return all(adder == elder or self._let_in(elder, adder, seen | {device}) for adder in adders)
+        queue, seen = [device], {device}
+        while queue:
+            each = queue.pop()
+            adders = self._adders.get(each, set())
+            if not adders or each in adders:  # the first device of all
+                return False
+            fresh = adders - seen - {elder}
+            seen |= fresh
+            queue += fresh
+        return True
 
     def is_known(self, device: DeviceId) -> bool:
         """Return whether a device is a member, or was one."""

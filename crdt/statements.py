@@ -29,6 +29,7 @@ import nacl.exceptions
 from shoal.crdt import codec
 from shoal.crdt.keys import DeviceKey, Unsealable, verify_signature
 from shoal.crdt.model import DeviceId
+from shoal.crdt.remembered import Remembered
 
 CONTEXT = b"shoal roster"
 PAPER = b"shoal paper"
@@ -67,9 +68,12 @@ def sign(key: DeviceKey, fields: Sequence[Any]) -> bytes:
     return codec.encode([*fields, key.sign(CONTEXT + codec.encode(fields))])
 
 
-@lru_cache(maxsize=4096)
 def read(encoded: bytes) -> Statement | None:
     """Read a statement and check its signature; None when it is none that holds."""
+    return _remembered(encoded)
+
+
+def _checked(encoded: bytes) -> Statement | None:
     try:
         signed = codec.as_list(codec.decode(encoded, MAX_STATEMENT))
         said = _read(encoded, signed[:-1])
@@ -77,6 +81,9 @@ def read(encoded: bytes) -> Statement | None:
         return said if verify_signature(said.by, whole, codec.as_bytes(signed[-1], 64)) else None
     except codec.Malformed:
         return None
+
+
+_remembered = Remembered(_checked, MAX_STATEMENT)
 
 
 def _read(encoded: bytes, fields: list[Any]) -> Statement:

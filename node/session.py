@@ -132,8 +132,8 @@ class Sharers(Protocol):
         """Who may have and say what."""
         ...
 
-    def told_to(self, device: DeviceId) -> list[Any]:
-        """Return the bundles and people that a device may know of."""
+    def told_to(self, device: DeviceId) -> list[list[Any]]:
+        """Return what a device may know of, in messages: pairs of bundles and people."""
         ...
 
     def take(self, device: DeviceId, bundles: Iterable[Bundle], people: Mapping[bytes, Person]) -> None:
@@ -211,7 +211,7 @@ class Session:
         self._waiting = 0  # bytes in it
         self._work = trio.Event()
         self._told_need: dict[FolderId, tuple[int, int]] = {}
-        self._told_shares: list[Any] = []
+        self._told_shares: list[list[Any]] = []
         self._gained: dict[FolderId, list[bytes]] = {}  # chunks that the peer is to be told of
         self._told_at = math.inf
         self._heard = now()
@@ -252,9 +252,10 @@ class Session:
     def tell_shares(self) -> None:
         """Tell what the peer may know of shared folders."""
         told = self._node.sharing.told_to(self.device)
-        if told != self._told_shares:
-            self._told_shares = told
-            self._queue(["share", *told])
+        for message in told:
+            if message not in self._told_shares:
+                self._queue(["share", *message])
+        self._told_shares = told
 
     def admit(self, changed: Collection[FolderId]) -> None:
         """Who may have which folder changed: go by that, and ask anew for what may be taken now of those that
@@ -375,6 +376,8 @@ class Session:
         wanted = machine.next_range(replica.frontier) if replica is not None else None
         if replica is None or wanted is None or self._dismissed:
             return False
+        if self._machines.get(folder) is not machine or not self._may_sync(folder):
+            return False  # that changed while something else was sent
         entries = replica.read_entries(wanted)
         if not entries:
             return False

@@ -16,7 +16,7 @@ from typing import Any
 import cbor2
 
 from shoal.crdt import codec
-from shoal.crdt.folder_roster import MOST, FolderRoster
+from shoal.crdt.folder_roster import FolderRoster
 from shoal.crdt.folder_statements import ACCOUNT, Author, Kind, rank, read, root_of, say
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.roster import NoGenesis, Roster
@@ -27,9 +27,11 @@ from shoal.node.store import Store
 SHARES, PEOPLE = b"shares", b"people"
 READER = rank("reader")
 MAX_NAME = 64
-MOST_BUNDLES = 1000
+MOST_BUNDLES, MOST_SAID = 1000, 20_000
+MOST_OF_OFFER = 300  # statements of a folder that was not accepted
 MOST_OFFERS = 100  # that wait to be accepted
 MOST_STATEMENTS = 4096  # of one account
+MOST_BYTES_OF_PERSON = 256 * 1024  # of the statements of another account that are kept
 MOST_ADDRESSES = 16
 
 Bundle = tuple[FolderId, bytes, tuple[bytes, ...]]
@@ -86,7 +88,7 @@ def decode_bundles(fields: Any, most: int) -> list[Bundle]:
 
 def _decode_bundle(fields: Any) -> Bundle:
     folder, founder, statements = codec.as_list(fields, length=3)
-    said = tuple(codec.as_bytes(each) for each in codec.as_list(statements, most=MOST))
+    said = tuple(codec.as_bytes(each) for each in codec.as_list(statements, most=MOST_SAID))
     return FolderId(codec.as_bytes(folder, 16)), codec.as_bytes(founder, ACCOUNT), said
 
 
@@ -194,9 +196,9 @@ class Shares:
         """Say something of a shared folder; return the statement. Raises UserError."""
         roster = self.all[root]
         made = say(author, kind, root, roster.links(), list(says), now_ms)
-        if read(made) is None or len(roster.statements) >= MOST:
+        if read(made) is None:
             raise UserError("too-much", "more was said of who shares that folder than it can hold", "share another")
-        self._bundles[root] = roster.folder, roster.founder, (*roster.statements, made)
+        self._bundles[root] = roster.folder, roster.founder, (*roster.in_order, made)
         self.refresh()
         return made
 
@@ -219,8 +221,9 @@ class Shares:
             named = replace(named, name=person.name)
         try:
             roster = Roster.from_statements({*known.statements, *person.statements}, person.id)
-            self._rosters[person.id] = roster
-            named = replace(named, statements=roster.statements)
+            if of_own or sum(map(len, roster.statements)) <= MOST_BYTES_OF_PERSON:
+                self._rosters[person.id] = roster
+                named = replace(named, statements=roster.statements)
         except NoGenesis:
             pass  # its devices are not known yet
         if named == self.people.get(person.id):
@@ -247,20 +250,42 @@ class Shares:
             known = self._bundles.get(root)
             if known is not None and set(statements) <= set(known[2]) and not people:
                 continue
-            before = known[2] if known is not None else ()
-            roster = FolderRoster(folder, founder, {*before, *statements}, rosters)
+            before = set(known[2]) if known is not None else set()
+            if known is None and not of_own and len(statements) > MOST_OF_OFFER:
+                continue
+            roster = FolderRoster(folder, founder, before.union(statements), rosters)
             if known is None and not of_own:
-                if roster.role(self._account.id) == "none" or waiting >= MOST_OFFERS:
+                if roster.role(self._account.id) == "none" or waiting >= MOST_OFFERS or not self._may_be(roster):
                     continue
                 waiting += 1
+            if not of_own:
+                kept = roster.admitted(before)
+                if len(kept) < len(roster.statements):
+                    roster = FolderRoster(folder, founder, kept, rosters)
             for account in (roster.mentioned | roster.authors) & people.keys():
                 news |= self.meet(people[account], by=by)
-            if set(roster.statements) != set(before) or known is None:
-                self._bundles[root] = folder, founder, roster.statements
+            if set(roster.statements) != before or known is None:
+                self._bundles[root] = folder, founder, tuple(roster.in_order)
                 news = True
         if news:
             self.refresh()
         return news
+
+    def _may_be(self, roster: FolderRoster) -> bool:
+        """Return whether a folder can be shared so: one that was this account's first is known to it."""
+        return roster.founder != self._account.id or self._account.entry(roster.folder) is not None
+
+    def _forget_old(self) -> None:
+        """Of folders that this account has no part in any more, or declined, forget some where they are many."""
+        me = self._account.id
+        over = [
+            root
+            for root, roster in self.all.items()
+            if roster.role(me) == "none" and self._account.entry(roster.folder) is None
+        ]
+        for root in over[: max(0, len(over) - MOST_OFFERS)]:
+            del self._bundles[root], self.all[root]
+            self._judged.pop(root, None)
 
     def forget_contact(self, account: bytes, now_ms: int) -> None:
         """Have an account be a contact no more."""
@@ -283,6 +308,7 @@ class Shares:
 
     def save(self) -> None:
         """Write all. Raises StoreFull; it is as it was stored then."""
+        self._forget_old()
         try:
             shares = [[folder, founder, list(said)] for folder, founder, said in self._bundles.values()]
             people = [person.encode() for person in self.people.values()]

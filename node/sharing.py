@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
+PIECE = 2 * 1024 * 1024  # bytes of statements in one message
 MEET_EVERY = 30.0  # seconds between two attempts to tell somebody what is shared with him
 TEND_WITHIN = 2.0  # seconds, at most, after which an owner's device does what another may just have done
 
@@ -396,18 +397,23 @@ class Sharing:
         if self.shares.take(bundles, people, by, of_own=of_own):
             self.saved()
 
-    def told_to(self, device: DeviceId) -> list[Any]:
-        """Return the bundles and people that a device may know of."""
-        bundles: dict[Bundle, None] = {}
-        people: dict[bytes, Person] = {}
+    def told_to(self, device: DeviceId) -> list[list[Any]]:
+        """Return what a device may know of shared folders and people, in messages that each make sense after those
+        before: pairs of bundles and people."""
+        messages: dict[bytes, list[Any]] = {}  # by what they are, as a device may be of two accounts
         for account in self.access.accounts_of(device):
-            told = self.shares.bundles_for(account)
-            bundles |= dict.fromkeys(told)
-            people |= {person.id: person for person in self.shares.people_for(account, told, self.own_name)}
-        return [
-            [[folder, founder, list(said)] for folder, founder, said in bundles],
-            [person.encode() for person in people.values()],
-        ]
+            if account == self._node.account.id:
+                for person in self.shares.people.values():
+                    messages[person.id] = [[], [person.encode()]]
+            for bundle in self.shares.bundles_for(account):
+                folder, founder, statements = bundle
+                people = []
+                if account != self._node.account.id:
+                    people = [each.encode() for each in self.shares.people_for(account, [bundle], self.own_name)]
+                for number, piece in enumerate(_pieces(statements)):
+                    key = folder + founder + number.to_bytes(4)
+                    messages[key] = [[[folder, founder, piece]], people if number == 0 else []]
+        return list(messages.values())
 
     async def _tell(self, roster: FolderRoster) -> None:
         """Tell connected devices of a folder's accounts what this account said of it: they may not converse yet, or no
@@ -485,3 +491,16 @@ class Sharing:
         self.changed.set()
         self.changed = trio.Event()
         node.back_up()
+
+
+def _pieces(statements: Iterable[bytes]) -> list[list[bytes]]:
+    """Divide statements, in their order, so that each piece fits into a message."""
+    pieces: list[list[bytes]] = [[]]
+    size = 0
+    for said in statements:
+        if size + len(said) > PIECE and pieces[-1]:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(said)
+        size += len(said)
+    return pieces

@@ -31,7 +31,7 @@ class Quiet:
             invitation=lambda: known, merge=lambda *said: None, folders=dict, is_member=lambda device: True
         )
         access = SimpleNamespace(may_sync=lambda *about: True, may_read=lambda *about: True)
-        self.sharing: Any = SimpleNamespace(access=access, told_to=lambda device: [[], []])
+        self.sharing: Any = SimpleNamespace(access=access, told_to=lambda device: [])
         self.questions = 0
 
     def replicas(self) -> Mapping[FolderId, Replica]:

@@ -25,7 +25,8 @@ from shoal.crdt.keys import EPOCH_BITS, DeviceKey, FolderKeys, Unsealable, open_
 from shoal.crdt.model import DeviceId, FolderId, NodeId
 
 CONTEXT = b"shoal folder statement"
-MAX_STATEMENT = 64 * 1024
+MAX_STATEMENT = 1024 * 1024
+MAX_EPOCHS = 10_000
 MAX_NAME = 255
 
 Secrets = tuple[tuple[int, bytes], ...]
@@ -82,13 +83,15 @@ class Catalog:
         member."""
         self.account = account
         self.refused = 0
+        self.version = 0  # it grows with what is held
         self._secrets = secrets
         self._is_known = is_known
         self._is_member = is_member
         self._held: dict[bytes, _Read] = {}
 
     def add(self, statements: Iterable[bytes]) -> list[bytes]:
-        """Take statements in any order, again or for the first time; return those that were news."""
+        """Take statements in any order, again or for the first time; return those that were news. Of what one device
+        said of a folder only the last is kept that says all that it said before."""
         news = []
         for statement in statements:
             if statement in self._held:
@@ -97,12 +100,16 @@ class Catalog:
             if read is None:
                 self.refused += 1
                 continue
+            about = read.author, read.entry.id
+            own = {said: known for said, known in self._held.items() if (known.author, known.entry.id) == about}
+            if any(_says_all(known, read) for known in own.values()):
+                continue
+            for older in [said for said, known in own.items() if _says_all(read, known)]:
+                del self._held[older]
             self._held[statement] = read
+            self.version += 1
             news.append(statement)
         return news
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def statements(self) -> list[bytes]:
         """Return every statement held, in byte order."""
@@ -163,6 +170,16 @@ class Catalog:
         return None
 
 
+def _says_all(one: _Read, other: _Read) -> bool:
+    """Return whether a statement of a device makes an earlier one of it superfluous."""
+    return (
+        one.order > other.order
+        and one.sealed_with == other.sealed_with
+        and (one.entry.founder, one.entry.within) == (other.entry.founder, other.entry.within)
+        and set(one.entry.secrets) >= set(other.entry.secrets)
+    )
+
+
 def _entry(fields: list[Any]) -> FolderEntry:
     founder: Any = b""
     outer: Any = None
@@ -191,6 +208,8 @@ def secrets_from(value: Any) -> Secrets:
         return ((0, codec.as_bytes(value, 32)),)
     pairs = [codec.as_list(pair, length=2) for pair in codec.as_list(value)]
     secrets = tuple((codec.as_int(epoch), codec.as_bytes(secret, 32)) for epoch, secret in pairs)
+    if len(secrets) > MAX_EPOCHS:
+        raise codec.Malformed("more epochs than any folder has")
     before = -1 << EPOCH_BITS
     for epoch, _ in secrets:  # a number out of reach would leave none for those that follow
         if epoch <= before or epoch >> EPOCH_BITS > (before >> EPOCH_BITS) + 1:

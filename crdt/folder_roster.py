@@ -355,7 +355,9 @@ class FolderRoster:
             return False
         if said.kind == "role" and said.subject == self.founder:
             return False
-        if said.kind in ("accept", "cut") or self._leaves(said):
+        if self._leaves(said):
+            return any(about & before for about in self._about.get(said.account, ()))
+        if said.kind in ("accept", "cut"):
             standing = self._standing(before, current=False).get(said.account, 0)
             return standing >= (WRITER if said.kind == "cut" else 1)
         return said.account in self._owners_by(before & self._roles_mask)

@@ -71,6 +71,13 @@ class Forked(EntryRefused):
     blames_sender = False
 
 
+class Unreadable(EntryRefused):
+    """The body does not open with the folder's key: its author sealed it with another, or says that it is of an epoch
+    of which it is not."""
+
+    blames_sender = False
+
+
 class OtherEpoch(EntryRefused):
     """It was sealed with the folder's keys of another epoch."""
 
@@ -245,7 +252,7 @@ def _open(entry: Entry, keys: FolderKeys) -> dict[int, bytes] | tuple[int, int, 
     try:
         plain = open_sealed(key, entry.sealed, _body_context(entry.folder, entry.log, entry.seq))
     except Unsealable as error:
-        raise Forged("the body does not open with the folder's key") from error
+        raise Unreadable("the body does not open with the folder's key") from error
     try:
         body = codec.decode(plain, MAX_ENTRY)
         if isinstance(body, dict):

@@ -25,8 +25,10 @@ class Access:
 
     def role(self, folder: FolderId) -> Role:
         """Return what this account may do with a folder that it has."""
-        roster = self._shares.of(folder)
-        return "owner" if roster is None else roster.role(self._account.id)
+        roster, entry = self._shares.of(folder), self._account.entry(folder)
+        if roster is None:  # of one that somebody shares it is yet to come who may do what
+            return "reader" if entry is not None and entry.founder else "owner"
+        return roster.role(self._account.id)
 
     def may_write(self, folder: FolderId) -> bool:
         """Return whether this account may change a folder."""

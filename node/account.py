@@ -158,7 +158,7 @@ class Account:
         return self._entries().get(folder)
 
     def _entries(self) -> dict[FolderId, FolderEntry]:
-        state = self._roster, len(self._catalog)
+        state = self._roster, self._catalog.version
         if self._shown is None or self._shown[0] != state:
             self._shown = state, self._catalog.folders()
         return self._shown[1]
@@ -166,8 +166,8 @@ class Account:
     def keep(self, entry: FolderEntry) -> None:
         """Tell the account's devices of a folder, or what is new of it."""
         known = self.entry(entry.id)
-        self._say(replace(entry, time_ms=max(entry.time_ms, known.time_ms + 1 if known is not None else 0)))
-        self._saved()
+        if self._say(replace(entry, time_ms=max(entry.time_ms, known.time_ms + 1 if known is not None else 0))):
+            self._saved()
 
     def folder_named(self, name: str) -> FolderEntry | None:
         """Return the folder of that name (of several, the oldest), or None."""
@@ -254,8 +254,9 @@ class Account:
         made = next((said for said in self._roster.key_statements() if self._secrets.get(said.hash) == secret), None)
         return self._roster.is_exposed(made) if made is not None else bool(self._roster.former)
 
-    def _say(self, entry: FolderEntry) -> None:
-        self._catalog.add([make_statement(self.id, self._sealing_secret(), self._key, entry)])
+    def _say(self, entry: FolderEntry) -> bool:
+        """Say what a folder is; return whether that was news, and can be read."""
+        return bool(self._catalog.add([make_statement(self.id, self._sealing_secret(), self._key, entry)]))
 
     def _sealing_secret(self) -> bytes:
         current = self._roster.current_key()

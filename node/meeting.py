@@ -38,6 +38,7 @@ CONTEXT = b"shoal redeem"
 MAX_FRAME = 8 * 1024 * 1024
 MAX_DEPTH = 6
 MAX_TEXT = 256
+MOST_BYTES = 3 * 1024 * 1024  # of statements on folders
 MOST_SAID = 5000  # statements
 MOST_PEOPLE = 1000
 STEP_SECONDS = 15.0
@@ -87,7 +88,7 @@ class Meeting:
             frames = FrameStream(stream, MAX_FRAME)
             try:
                 with trio.fail_after(STEP_SECONDS):
-                    await frames.send(codec.encode([account, *self._tells(account), redeems]))
+                    await frames.send(codec.encode([account, *self._tells(account, device), redeems]))
                     answer = await frames.receive()
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
@@ -98,7 +99,7 @@ class Meeting:
             told, why = _Told.decode(fields), codec.as_text(refusal, MAX_TEXT)
         except (StreamClosed, trio.TooSlowError) as error:
             raise NotMet("it does not answer") from error
-        except (FrameTooLarge, codec.Malformed) as error:
+        except (FrameTooLarge, codec.Malformed, ValueError) as error:
             raise NotMet("it answers with what makes no sense") from error
         if why:
             raise NotMet(clean_name(why))
@@ -144,13 +145,21 @@ class Meeting:
             except UserError as error:
                 refusal = error.message
         self._take(device, told)
-        return [*self._tells(told.account), refusal]
+        return [*self._tells(told.account, device), refusal]
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _tells(self, account: bytes) -> list[Any]:
+    def _tells(self, account: bytes, device: DeviceId) -> list[Any]:
+        """Return what a device is told that says to be of an account: of folders only once it is known to be of it, and
+        no more than fits; the rest is told in conversation."""
         node, shares = self._node, self._node.sharing.shares
-        bundles = shares.bundles_for(account)
+        bundles: list[Bundle] = []
+        size = 0
+        for bundle in shares.bundles_for(account) if account in shares.accounts_of(device) else ():
+            size += sum(map(len, bundle[2]))
+            if size > MOST_BYTES:
+                break
+            bundles.append(bundle)
         people = shares.people_for(account, bundles, node.sharing.own_name)
         return [
             node.account.id,

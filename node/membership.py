@@ -90,6 +90,7 @@ class Membership:
         if device != self._node.key.id:
             self._node.sharing.vouch_for(device)
         self._account.revoke(device, erase=erase)
+        self._node.sharing.cut_device(device)
         return device
 
     # -- between devices ---------------------------------------------------------------------------------------------

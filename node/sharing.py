@@ -5,15 +5,17 @@ redeemed, what others share accepted or declined, and keys handed out to who may
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from shoal.crdt.catalog import FolderEntry, Secrets, secrets_from
+from shoal.crdt.catalog import MAX_EPOCHS, FolderEntry, Secrets, secrets_from
 from shoal.crdt.codec import Malformed
 from shoal.crdt.folder_roster import FolderRoster, Invite
 from shoal.crdt.folder_statements import Author, Kind, Role, cut_rows, open_secrets, rank, seal_secrets
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
 PIECE = 2 * 1024 * 1024  # bytes of statements in one message
+ROTATE_EVERY = 60.0  # seconds
 MEET_EVERY = 30.0  # seconds between two attempts to tell somebody what is shared with him
 TEND_WITHIN = 2.0  # seconds, at most, after which an owner's device does what another may just have done
 
@@ -57,6 +60,7 @@ class Sharing:
         self.shares = Shares(store, node.account)
         self.access = Access(node.account, self.shares, node.key.id)
         self._followed: dict[bytes, FolderRoster] = {}  # what all goes by
+        self._rotated: dict[bytes, float] = {}  # when, by root
         self._opened: dict[bytes, tuple[str, Secrets] | None] = {}  # key statements, by hash
         self._due = trio.Event()
         self.changed = trio.Event()  # set, and replaced, as anything of it changes
@@ -71,7 +75,7 @@ class Sharing:
             self._due = trio.Event()
             await trio.sleep(random.uniform(TEND_WITHIN / 4, TEND_WITHIN))
             try:
-                self.tend()
+                self.tend(by_us=False)
             except (StoreFull, UserError):
                 await trio.sleep(30)
                 self._due.set()
@@ -181,7 +185,10 @@ class Sharing:
                 "this account had the folder first: it cannot leave it",
                 "take it from the others instead: shoal unshare FOLDER WHO",
             )
-        self._say(roster, "role", [me, "none", [], b""])
+        cuts: dict[LogId, LogHead] = {}
+        if me in roster.accepted and self.access.may_write(roster.folder):
+            cuts = self._heads(roster, me)  # what was written stays
+        self._say(roster, "role", [me, "none", cut_rows(cuts), b""])
         self.saved()
         self._node.start(self._tell, roster)
 
@@ -191,6 +198,8 @@ class Sharing:
         for roster in list(self.shares.all.values()):
             if rank(roster.role(me)) >= OWNER:
                 self._vouch(roster, roster.vouched_by(me, device))
+            elif roster.role(me) == "none" and roster.left_by(me, device):
+                self._say(roster, "role", [me, "none", [], b""])
         self.saved()
 
     def _vouch(self, roster: FolderRoster, roles: Mapping[bytes, Role]) -> None:
@@ -243,6 +252,8 @@ class Sharing:
         before = roster.role(person.id)
         if rank(before) >= rank(invite.role):
             return ""
+        if not roster.may_redeem(invite.hash, person.id):
+            return "the link is not for you any more: what you may do was changed after it was made"
         if invite.expires_ms and invite.expires_ms < self._now_ms():
             return "the link expired"
         if invite.uses and invite.used >= invite.uses:
@@ -311,17 +322,18 @@ class Sharing:
         names = {entry.name for entry in self._node.account.folders().values() if entry.id != roster.folder}
         name = "".join(each for each in told if each.isprintable()).replace("/", "_").strip()[:MAX_NAME]
         name = name or "shared folder"
-        return name if name not in names else f"{name} ({self.shares.name_of(roster.founder)})"
+        return name if name not in names else f"{name} ({self.shares.name_of(roster.founder)})"[:MAX_NAME]
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
-    def tend(self) -> None:
+    def tend(self, *, by_us: bool = True) -> None:
         """Give the readers of each folder that this account owns its keys, and new ones where somebody knows them who
-        may read no more."""
+        may read no more. `by_us`: after what was done here: what others do again and again costs new keys once a
+        minute."""
         account = self._node.account
         if account.is_revoked:
             return
-        news = self._cut_revoked()
+        news = self._confirm_leaving()
         for roster in list(self.shares.all.values()):
             entry = account.entry(roster.folder)
             mine = entry is not None and (entry.founder or account.id) == roster.founder
@@ -331,29 +343,50 @@ class Sharing:
             self._learn(roster)
             entry = account.entry(roster.folder) or entry
             secrets = entry.secrets
-            if roster.is_exposed():
+            exposed = roster.is_exposed()
+            if exposed and (len(secrets) >= MAX_EPOCHS or not self._may_rotate(roster, by_us)):
+                continue
+            if exposed:
                 fresh = os.urandom(32)
                 secrets = (*secrets, (later_epoch(secrets[-1][0], fresh), fresh))
-                account.keep(replace(entry, secrets=secrets))
-                self._node.events.add("keys-rotated", f"{entry.name} has new keys", folder=entry.name)
             boxes, sealed = seal_secrets(roster.root, entry.name, secrets, roster.readers, os.urandom(32))
             self._say(roster, "key", [boxes, sealed, roster.former])
+            if exposed:
+                account.keep(replace(entry, secrets=secrets))
+                self._node.events.add("keys-rotated", f"{entry.name} has new keys", folder=entry.name)
             news = True
         if news:
             self.saved()
 
-    def _cut_revoked(self) -> bool:
-        """Say how much there is of the logs of devices that this account revoked; return whether that was due."""
-        account, news = self._node.account, False
-        for roster in list(self.shares.all.values()):
-            runtime = self._node.folders.get(roster.folder)
-            mine = runtime is not None and self.shares.of(roster.folder) is roster
-            if runtime is None or not mine or not roster.said_of_roles or not self.access.may_write(roster.folder):
+    def _may_rotate(self, roster: FolderRoster, by_us: bool) -> bool:
+        now, last = time.monotonic(), self._rotated.get(roster.root, -math.inf)
+        if not by_us and now - last < ROTATE_EVERY:
+            return False
+        self._rotated[roster.root] = now
+        return True
+
+    def cut_device(self, device: DeviceId) -> None:
+        """Say how much there is of the logs of a device that this account just revoked, where folders are shared that
+        are kept here."""
+        for runtime in self._node.folders.values():
+            roster = self.shares.of(runtime.entry.id)
+            if roster is not None and roster.said_of_roles and self.access.may_write(runtime.entry.id):
+                heads = {log: head for log, head in runtime.replica.frontier.items() if log.device == device}
+                self._say(roster, "cut", [device, cut_rows(heads)])
+        self.saved()
+
+    def _confirm_leaving(self) -> bool:
+        """Say how much there is of the logs of who left, once all is here that he said there was; return whether that
+        was due: from then on he cannot have more of it taken."""
+        news = False
+        for runtime in self._node.folders.values():
+            roster = self.shares.of(runtime.entry.id)
+            if roster is None or rank(roster.role(self._node.account.id)) < OWNER:
                 continue
-            for device in account.roster.former:
-                if not roster.is_cut(account.id, device):
-                    heads = {log: head for log, head in runtime.replica.frontier.items() if log.device == device}
-                    self._say(roster, "cut", [device, cut_rows(heads)])
+            frontier = runtime.replica.frontier
+            for account, cuts in roster.left_by_itself().items():
+                if all(frontier.get(log, LogHead()).length >= head.length for log, head in cuts.items()):
+                    self._say(roster, "role", [account, "none", cut_rows(cuts), b""])
                     news = True
         return news
 
@@ -363,12 +396,7 @@ class Sharing:
         entry = account.entry(roster.folder)
         if entry is None or (entry.founder or account.id) != roster.founder or account.id not in roster.accepted:
             return
-        known = dict(entry.secrets)
-        for said in roster.key_statements():
-            opened = self._open(said)
-            for epoch, secret in opened[1] if opened else ():
-                if epoch == 0 or is_epoch_of(epoch, secret):  # else some would have one secret and some another
-                    known.setdefault(epoch, secret)
+        known = dict(entry.secrets) | {e: s for e, s in self._secrets(roster).items() if e not in dict(entry.secrets)}
         if len(known) > len(entry.secrets):
             try:
                 account.keep(replace(entry, secrets=secrets_from([list(pair) for pair in sorted(known.items())])))
@@ -378,7 +406,19 @@ class Sharing:
     def newest_keys(self, roster: FolderRoster) -> tuple[str, Secrets] | None:
         """Return what a folder's owners call it, and its secrets; None where they are not for this device."""
         opened = [found for said in roster.key_statements() if (found := self._open(said)) is not None]
-        return opened[-1] if opened else None
+        return (opened[-1][0], tuple(sorted(self._secrets(roster).items()))) if opened else None
+
+    def _secrets(self, roster: FolderRoster) -> dict[int, bytes]:
+        """Return the secrets that were handed out, by epoch; of two for one epoch what the founder says counts, else
+        what was said first."""
+        said = sorted(roster.key_statements(), key=lambda each: each.account != roster.founder)
+        found: dict[int, bytes] = {}
+        for each in said:
+            opened = self._open(each)
+            for epoch, secret in opened[1] if opened else ():
+                if epoch == 0 or is_epoch_of(epoch, secret):
+                    found.setdefault(epoch, secret)
+        return found
 
     def _open(self, said: Any) -> tuple[str, Secrets] | None:
         if said.hash not in self._opened:
@@ -474,7 +514,7 @@ class Sharing:
         node.membership.trust()
         for runtime in list(node.folders.values()):
             folder = runtime.entry.id
-            if folder not in node.account.folders():
+            if not self._takes_part(runtime.entry):
                 node.drop_folder(runtime)
                 continue
             runtime.engine.set_read_only(not self.access.may_write(folder))

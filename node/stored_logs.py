@@ -103,12 +103,18 @@ class StoredLogs:
         return within
 
     def beyond_limits(self) -> dict[LogId, LogHead]:
-        """Return the logs of which more is held than is taken of them by now, with how much that is."""
-        return {
-            log_id: limit
-            for log_id, head in self.frontier.items()
-            if (limit := self.limit(log_id)) is not None and head.length > limit.length
-        }
+        """Return the logs of which more is held than is taken of them by now, or another history, with how much of
+        them may stay."""
+        beyond = {}
+        for log_id, head in self.frontier.items():
+            limit = self.limit(log_id)
+            if limit is None or head.length < limit.length:
+                continue
+            if limit.length and not self.holds(log_id, limit):
+                beyond[log_id] = LogHead()
+            elif head.length > limit.length:
+                beyond[log_id] = limit
+        return beyond
 
     def _set_head(self, log_id: LogId, head: LogHead) -> None:
         self.frontier[log_id] = head

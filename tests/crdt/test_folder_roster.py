@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shoal.crdt import codec
 from shoal.crdt.catalog import Secrets
-from shoal.crdt.folder_roster import FolderRoster
+from shoal.crdt.folder_roster import MOST_OF_OTHER, FolderRoster
 from shoal.crdt.folder_statements import (
     ROLES,
     Author,
@@ -25,7 +25,7 @@ from shoal.crdt.folder_statements import (
 )
 from shoal.crdt.keys import DeviceKey, Unsealable
 from shoal.crdt.log import LogHead, LogId
-from shoal.crdt.model import FolderId
+from shoal.crdt.model import DeviceId, FolderId
 from shoal.crdt.roster import Roster, add_device, genesis, revoke_device
 
 FOLDER = FolderId(b"f" * 16)
@@ -358,6 +358,108 @@ def test_a_statement_waits_for_what_it_links_to_and_for_its_authors_account(worl
     assert world.roster({second}).roles == {world.founder.id: "owner"}
     known = {world.founder.id: world.founder.roster}
     assert FolderRoster(FOLDER, world.founder.id, [first, second], known).role(world.people[2].id) == "none"
+
+
+def test_a_flood_of_dated_back_statements_pushes_out_nothing_that_is_held(world: World) -> None:
+    reader, writer = world.people[1:3]
+    world.gives(world.founder, reader, "reader")
+    granted = world.roster()
+    world.accepts(reader)
+    world.gives(world.founder, reader, "none")
+    world.gives(world.founder, writer, "writer")
+    held = set(world.roster().in_order)
+    flood = {say(reader.author(), "accept", granted.root, granted.links(), [], number) for number in range(1, 300)}
+    world.said |= flood
+    kept = world.roster().admitted(held)
+    assert held <= set(kept)
+    assert len(flood & set(kept)) <= MOST_OF_OTHER
+    world.said = set(kept)
+    assert world.role(reader) == "none"
+    assert world.role(writer) == "writer"
+
+
+def test_what_another_owner_built_on_is_taken_however_much_there_is_of_it(world: World) -> None:
+    reader, writer = world.people[1:3]
+    world.gives(world.founder, reader, "reader")
+    granted = world.roster()
+    before = set(granted.in_order)
+    for number in range(MOST_OF_OTHER + 50):
+        world.said.add(say(reader.author(), "accept", granted.root, granted.links(), [], number))
+    said = world.gives(world.founder, writer, "writer")
+    assert said in world.roster().admitted(before)
+    assert len(world.roster().admitted(before)) > MOST_OF_OTHER
+
+
+def test_who_was_removed_cannot_widen_what_is_taken_of_his_log_by_leaving(world: World) -> None:
+    other = world.people[1]
+    log, head = LogId(other.keys[0].id, b"i" * 16), LogHead(5, b"h" * 32)
+    world.gives(world.founder, other, "writer")
+    before = set(world.said)
+    world.gives(world.founder, other, "none", cuts=cut_rows({log: head}))
+    wide = cut_rows({log: LogHead(10**9, b"w" * 32)})
+    world.gives(other, other, "none", knowing=before, cuts=wide)
+    assert world.roster().limit(log) == head
+
+
+def test_who_leaves_says_what_there_is_of_his_log_until_an_owner_does(world: World) -> None:
+    other = world.people[1]
+    log = LogId(other.keys[0].id, b"i" * 16)
+    world.gives(world.founder, other, "writer")
+    world.gives(other, other, "none", cuts=cut_rows({log: LogHead(7, b"a" * 32)}))
+    assert world.roster().limit(log) == LogHead(7, b"a" * 32)
+    assert world.roster().left_by_itself() == {other.id: {log: LogHead(7, b"a" * 32)}}
+    world.gives(world.founder, other, "none", cuts=cut_rows({log: LogHead(6, b"b" * 32)}))
+    assert world.roster().limit(log) == LogHead(6, b"b" * 32)
+    assert world.roster().left_by_itself() == {}
+
+
+def test_a_removed_owner_cannot_widen_anothers_cut(world: World) -> None:
+    owner, other = world.people[1:3]
+    log, head = LogId(other.keys[0].id, b"i" * 16), LogHead(5, b"h" * 32)
+    world.gives(world.founder, owner, "owner")
+    world.gives(world.founder, other, "writer")
+    before = set(world.said)
+    world.gives(world.founder, other, "none", cuts=cut_rows({log: head}))
+    world.gives(world.founder, owner, "none")
+    world.gives(owner, other, "none", knowing=before, cuts=cut_rows({log: LogHead(99, b"w" * 32)}))
+    assert world.roster().limit(log) == head
+
+
+def test_a_revoked_device_cannot_have_its_account_leave(world: World) -> None:
+    other = world.people[1]
+    world.gives(world.founder, other, "writer")
+    before = set(world.said)
+    other.revokes(1)
+    world.gives(other, other, "none", knowing=before, device=1)
+    assert world.role(other) == "writer"
+
+
+def test_a_device_that_is_no_key_does_not_keep_keys_due_for_ever(world: World) -> None:
+    other = world.people[1]
+    world.gives(world.founder, other, "reader")
+    said = add_device(other.roster, DeviceId(bytes(32)), "no key", other.keys[0], 1)
+    other.roster = Roster.from_statements([*other.roster.statements, said])
+    world.keys(world.founder)
+    assert not world.roster().keys_due()
+
+
+def test_a_link_from_before_somebody_was_removed_lets_him_in_no_more(world: World) -> None:
+    other, third = world.people[1:3]
+    seen = world.roster()
+    world.said.add(
+        say(world.founder.author(), "invite", seen.root, seen.links(), [DeviceKey(b"i" * 32).id, "writer", 0, 0], 0)
+    )
+    (old,) = world.roster().invites()
+    world.gives(world.founder, other, "writer")
+    world.gives(world.founder, other, "none")
+    assert not world.roster().may_redeem(old.hash, other.id)
+    assert world.roster().may_redeem(old.hash, third.id)
+    seen = world.roster()
+    world.said.add(
+        say(world.founder.author(), "invite", seen.root, seen.links(), [DeviceKey(b"j" * 32).id, "writer", 0, 0], 1)
+    )
+    new = next(each for each in world.roster().invites() if each.hash != old.hash)
+    assert world.roster().may_redeem(new.hash, other.id)
 
 
 @settings(max_examples=60, deadline=None)

@@ -83,8 +83,9 @@ def test_each_refusal_says_why_and_whether_the_sender_is_to_blame() -> None:
     with pytest.raises(log.Malformed) as malformed:
         log.verify(first, FolderId(b"g" * 16), LogHead(), anyone)
     assert malformed.value.blames_sender
-    with pytest.raises(log.Forged):
+    with pytest.raises(log.Unreadable) as unreadable:
         log.open_body(one, FolderKeys.from_secret(b"t" * 32))
+    assert not unreadable.value.blames_sender
     with pytest.raises(log.OtherEpoch):
         log.open_body(one, FolderKeys.from_secret(b"s" * 32, epoch=1))
 

@@ -10,7 +10,7 @@ import pytest
 
 from shoal.crdt import codec
 from shoal.crdt.keys import DeviceKey
-from shoal.crdt.model import FolderId
+from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
 from shoal.node.meeting import CONTEXT
@@ -38,13 +38,14 @@ def ben(tmp_path: Path) -> Node:
     return device(2, "ben", tmp_path)
 
 
-def question(asker: Node, account: bytes, *redeems: bytes) -> bytes:
-    return codec.encode([account, *asker.meeting._tells(account), list(redeems)])
+def question(asker: Node, account: bytes, *redeems: bytes, to: Node | None = None) -> bytes:
+    device = to.key.id if to is not None else DeviceId(bytes(32))
+    return codec.encode([account, *asker.meeting._tells(account, device), list(redeems)])
 
 
 def ask(asker: Node, asked: Node) -> bool:
     """Have one ask the other; return whether it was answered, and take the answer."""
-    answer = asked.meeting._answer(asker.key.id, question(asker, asked.account.id))
+    answer = asked.meeting._answer(asker.key.id, question(asker, asked.account.id, to=asked))
     if answer is None:
         return False
     people = {person.id: person for person in map(Person.decode, answer[2])}

@@ -1,8 +1,10 @@
 """The roster: valid only through an unbroken line of signatures, and the same in any order."""
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
+import blake3
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -356,3 +358,27 @@ def test_nobody_becomes_the_elder_of_a_device_by_adding_it_once_more() -> None:
     for device in (0, 2):
         erased = revoke_device(told(*said, *again), KEYS[device].id, KEYS[1], 5, erase=True)
         assert not told(*said, *again, erased).former[KEYS[device].id].erase
+
+
+def test_who_let_in_whom_is_told_of_long_lines_and_of_many_ways_at_once() -> None:
+    keys = [DeviceKey(number.to_bytes(32)) for number in range(1, 2001)]
+    said = [genesis(keys[0], "first", 0)]
+    line = Roster.from_statements(said)
+    tip = line.tips()
+    for elder, key in itertools.pairwise(keys[:1500]):  # each lets the next one in
+        said.append(sign(elder, ["add", line.account, tip, key.id, "d", 1, elder.id]))
+        tip = [blake3.blake3(said[-1]).digest()]
+    line = Roster.from_statements(said)
+    assert line.let_in(keys[1].id, keys[1499].id)
+    assert not line.let_in(keys[3].id, keys[2].id)
+    said = [genesis(keys[0], "first", 0)]
+    tip = Roster.from_statements(said).tips()
+    layers = [keys[2 * number + 1 : 2 * number + 3] for number in range(40)]
+    for above, below in itertools.pairwise([[keys[0]], *layers]):  # each is let in by both above it
+        for elder in above:
+            for key in below:
+                said.append(sign(elder, ["add", line.account, tip, key.id, "d", 1, elder.id]))
+                tip = [blake3.blake3(said[-1]).digest()]
+    ways = Roster.from_statements(said)
+    assert not ways.let_in(keys[3].id, layers[-1][0].id)
+    assert ways.let_in(keys[0].id, layers[-1][0].id)

@@ -348,3 +348,26 @@ def test_a_holder_passes_changes_on_between_devices_that_never_meet_and_can_read
         until(lambda: text(folder(ben) / secrets["file"]) == secrets["content"])
         anna.run("unshare", secrets["folder"], "ben")
         until(lambda: ben.json("folder", "list") == [])
+
+
+def test_what_a_writer_wrote_stays_when_he_leaves_also_where_the_owner_is_away(
+    people: tuple[Node, Node], tmp_path: Path
+) -> None:
+    anna, ben = people
+    carl = Node(tmp_path / "carl")
+    with running(carl):
+        shared(anna, ben, "writer")
+        shared(anna, carl, "reader")
+        (folder(ben) / "early").write_text("early")
+        wait_in_sync(anna, ben, carl)
+        anna.down()
+        (folder(ben) / "late").write_text("late")
+        ben.run("scan")
+        until(lambda: text(folder(carl) / "late") == "late")
+        ben.run("unshare", "F")
+        anna.up()
+        until(lambda: text(folder(anna) / "late") == "late")
+        wait_in_sync(anna, carl)
+        for node in (anna, ben, carl):
+            assert {path.name for path in folder(node).iterdir()} == {".shoal", "old", "early", "late"}
+        assert "ben" not in [each["name"] for each in anna.json("shares")["shared"][0]["people"]]

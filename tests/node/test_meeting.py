@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from shoal.crdt import codec
-from shoal.crdt.keys import DeviceKey
+from shoal.crdt.catalog import MAX_EPOCHS
+from shoal.crdt.folder_statements import root_of, seal_secrets
+from shoal.crdt.keys import DeviceKey, later_epoch
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
@@ -206,3 +208,46 @@ def test_all_of_it_is_there_after_a_restart(anna: Node, ben: Node) -> None:
 def test_what_makes_no_sense_is_refused(anna: Node, ben: Node, frame: bytes) -> None:
     with pytest.raises(codec.Malformed):
         anna.meeting._answer(ben.key.id, frame)
+
+
+def test_an_owner_who_gives_more_epochs_than_can_be_kept_ends_nothing(anna: Node, ben: Node) -> None:
+    folder = FolderId(share(anna, ben, "writer"))
+    ask(ben, anna)
+    ben.sharing.accept(ben.sharing.offered()[0].roster, None)
+    ask(ben, anna)
+    entry = anna.account.entry(folder)
+    assert entry is not None
+    secrets = list(entry.secrets)
+    for number in range(MAX_EPOCHS + 1):
+        fresh = number.to_bytes(32)
+        secrets.append((later_epoch(secrets[-1][0], fresh), fresh))
+    roster = anna.sharing.shares.all[root_of(folder, anna.account.id)]
+    boxes, sealed = seal_secrets(roster.root, "F", tuple(secrets), roster.readers, b"k" * 32)
+    anna.sharing._say(roster, "key", [boxes, sealed, roster.former])
+    ask(ben, anna)
+    known = ben.account.entry(folder)
+    assert known is not None
+    assert known.secrets == entry.secrets
+
+
+def test_an_owner_cannot_give_somebody_another_first_secret_than_the_founder_did(
+    anna: Node, ben: Node, tmp_path: Path
+) -> None:
+    carl = device(3, "carl", tmp_path)
+    folder = FolderId(share(anna, ben, "owner"))
+    ask(ben, anna)
+    ben.sharing.accept(ben.sharing.offered()[0].roster, None)
+    ask(ben, anna)
+    know(anna, carl)
+    anna.sharing.give(folder, carl.account.id, "reader")
+    ask(ben, anna)
+    roster = ben.sharing.shares.all[root_of(folder, anna.account.id)]
+    boxes, sealed = seal_secrets(roster.root, "F", ((0, b"x" * 32),), roster.readers, b"k" * 32)
+    ben.sharing._say(roster, "key", [boxes, sealed, roster.former])
+    ask(ben, anna)
+    ask(carl, anna)
+    carl.sharing.accept(carl.sharing.offered()[0].roster, None)
+    ours, theirs = anna.account.entry(folder), carl.account.entry(folder)
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.secrets == ours.secrets

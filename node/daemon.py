@@ -55,11 +55,12 @@ from shoal.node.recovery import Recovery
 from shoal.node.runtime import FolderRuntime
 from shoal.node.serving import Serving
 from shoal.node.session import PROTOCOL as SYNC
-from shoal.node.session import Logs, Session
+from shoal.node.session import Session
 from shoal.node.sharing import Sharing
 from shoal.node.speeds import Speeds
 from shoal.node.store import Store, StoreFull
 from shoal.node.subfolders import SubFolders
+from shoal.node.surroundings import Logs
 from shoal.node.swarm import Swarm
 from shoal.node.users import Users
 from shoal.node.vault import OPEN, Vault

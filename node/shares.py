@@ -27,6 +27,7 @@ from shoal.node.store import Store
 SHARES, PEOPLE = b"shares", b"people"
 READER = rank("reader")
 MAX_NAME = 64
+PIECE = 2 * 1024 * 1024  # bytes of statements in one message
 MOST_BUNDLES, MOST_SAID = 1000, 20_000
 MOST_OF_OFFER = 300  # statements of a folder that was not accepted
 MOST_OFFERS = 100  # that wait to be accepted
@@ -143,10 +144,6 @@ class Shares:
         roster = (self._known() | _rosters_of(told, self.people)).get(account)
         return roster is not None and account != self._account.id and device in roster.devices
 
-    def is_former(self, device: DeviceId) -> bool:
-        """Return whether a device was revoked by another account, and is of none."""
-        return not self.accounts_of(device) and any(device in roster.former for roster in self._rosters.values())
-
     def name_of(self, account: bytes) -> str:
         """Return what an account is called here."""
         person = self.people.get(account)
@@ -178,6 +175,22 @@ class Shares:
         mine = Person(self._account.id, own_name, tuple(self._account.roster.statements))
         others = [self.people[each] for each in sorted(concerned) if each in self.people]
         return [mine, *(Person(each.id, each.name if not each.named_ms else "", each.statements) for each in others)]
+
+    def messages_for(self, accounts: Iterable[bytes], own_name: str) -> list[list[Any]]:
+        """Return what a device of some accounts may know, as pairs of bundles and people that each make sense after
+        those before."""
+        messages: dict[bytes, list[Any]] = {}  # by what they are, as a device may be of two accounts
+        for account in accounts:
+            is_own = account == self._account.id
+            for person in self.people.values() if is_own else ():
+                messages[person.id] = [[], [person.encode()]]
+            for bundle in self.bundles_for(account):
+                folder, founder, statements = bundle
+                people = [] if is_own else [each.encode() for each in self.people_for(account, [bundle], own_name)]
+                for number, piece in enumerate(_pieces(statements)):
+                    key = folder + founder + number.to_bytes(4)
+                    messages[key] = [[[folder, founder, piece]], people if number == 0 else []]
+        return list(messages.values())
 
     # -- what changes it ---------------------------------------------------------------------------------------------
 
@@ -351,6 +364,14 @@ def _rosters_of(people: Iterable[Person], known: Mapping[bytes, Person]) -> dict
     return rosters
 
 
-def is_reader(roster: FolderRoster, account: bytes) -> bool:
-    """Return whether an account may read, and takes part."""
-    return account in roster.accepted and rank(roster.role(account)) >= rank("reader")
+def _pieces(statements: Iterable[bytes]) -> list[list[bytes]]:
+    """Divide statements, in their order, so that each piece fits into a message."""
+    pieces: list[list[bytes]] = [[]]
+    size = 0
+    for said in statements:
+        if size + len(said) > PIECE and pieces[-1]:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(said)
+        size += len(said)
+    return pieces

@@ -5,26 +5,24 @@ redeemed, what others share accepted or declined, and keys handed out to who may
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from shoal.crdt.catalog import MAX_EPOCHS, FolderEntry, Secrets, secrets_from
-from shoal.crdt.codec import Malformed
+from shoal.crdt.catalog import FolderEntry
 from shoal.crdt.folder_roster import FolderRoster, Invite
-from shoal.crdt.folder_statements import Author, Kind, Role, cut_rows, open_secrets, rank, seal_secrets
-from shoal.crdt.keys import DeviceKey, Unsealable, is_epoch_of, later_epoch
+from shoal.crdt.folder_statements import Author, Kind, Role, cut_rows, rank
+from shoal.crdt.keys import DeviceKey
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId, NodeId
 from shoal.node.access import Access
 from shoal.node.errors import UserError
 from shoal.node.folder_path import MAX_NAME, check_folder_name
+from shoal.node.folder_secrets import FolderSecrets
 from shoal.node.meeting import NotMet
 from shoal.node.shares import Bundle, Person, Shares
 from shoal.node.sharing_news import SharingNews
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
-PIECE = 2 * 1024 * 1024  # bytes of statements in one message
-ROTATE_EVERY = 60.0  # seconds
+TEND_EVERY = 60.0  # seconds, where nothing changes
 MEET_EVERY = 30.0  # seconds between two attempts to tell somebody what is shared with him
 TEND_WITHIN = 2.0  # seconds, at most, after which an owner's device does what another may just have done
 
@@ -60,8 +57,7 @@ class Sharing:
         self.shares = Shares(store, node.account)
         self.access = Access(node.account, self.shares, node.key.id)
         self._followed: dict[bytes, FolderRoster] = {}  # what all goes by
-        self._rotated: dict[bytes, float] = {}  # when, by root
-        self._opened: dict[bytes, tuple[str, Secrets] | None] = {}  # key statements, by hash
+        self.secrets = FolderSecrets(node, self.shares, self._say)
         self._due = trio.Event()
         self.changed = trio.Event()  # set, and replaced, as anything of it changes
         self._news = SharingNews(node.account, self, node.events)
@@ -71,7 +67,8 @@ class Sharing:
     async def run(self) -> None:
         """Hand out keys that are due after others changed who may read, until cancelled."""
         while True:
-            await self._due.wait()
+            with trio.move_on_after(TEND_EVERY):  # what was put off, or waits for what others have
+                await self._due.wait()
             self._due = trio.Event()
             await trio.sleep(random.uniform(TEND_WITHIN / 4, TEND_WITHIN))
             try:
@@ -276,7 +273,7 @@ class Sharing:
         for roster in [*self.shares.offers(), *elsewhere]:
             if roster.folder in parts:
                 continue
-            keys = self.newest_keys(roster)
+            keys = self.secrets.newest(roster)
             by = self.shares.name_of(roster.founder)
             found.append(Offered(roster, keys[0] if keys else None, roster.role(me), by))
         return found
@@ -294,7 +291,7 @@ class Sharing:
             self.saved()
             self._node.start(self._tell, roster)
             return None
-        keys = self.newest_keys(roster)
+        keys = self.secrets.newest(roster)
         if keys is None:
             raise UserError("no-keys-yet", "the folder's keys have not come yet", "try again in a moment")
         known = account.entry(roster.folder)
@@ -327,43 +324,13 @@ class Sharing:
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def tend(self, *, by_us: bool = True) -> None:
-        """Give the readers of each folder that this account owns its keys, and new ones where somebody knows them who
-        may read no more. `by_us`: after what was done here: what others do again and again costs new keys once a
-        minute."""
-        account = self._node.account
-        if account.is_revoked:
+        """Do what is due of an owner: say what there is of who left, and hand out keys. `by_us`: after what was done
+        here."""
+        if self._node.account.is_revoked:
             return
         news = self._confirm_leaving()
-        for roster in list(self.shares.all.values()):
-            entry = account.entry(roster.folder)
-            mine = entry is not None and (entry.founder or account.id) == roster.founder
-            if not mine or not roster.said_of_roles or rank(roster.role(account.id)) < OWNER or not roster.keys_due():
-                continue
-            assert entry is not None
-            self._learn(roster)
-            entry = account.entry(roster.folder) or entry
-            secrets = entry.secrets
-            exposed = roster.is_exposed()
-            if exposed and (len(secrets) >= MAX_EPOCHS or not self._may_rotate(roster, by_us)):
-                continue
-            if exposed:
-                fresh = os.urandom(32)
-                secrets = (*secrets, (later_epoch(secrets[-1][0], fresh), fresh))
-            boxes, sealed = seal_secrets(roster.root, entry.name, secrets, roster.readers, os.urandom(32))
-            self._say(roster, "key", [boxes, sealed, roster.former])
-            if exposed:
-                account.keep(replace(entry, secrets=secrets))
-                self._node.events.add("keys-rotated", f"{entry.name} has new keys", folder=entry.name)
-            news = True
-        if news:
+        if self.secrets.hand_out(by_us=by_us) or news:
             self.saved()
-
-    def _may_rotate(self, roster: FolderRoster, by_us: bool) -> bool:
-        now, last = time.monotonic(), self._rotated.get(roster.root, -math.inf)
-        if not by_us and now - last < ROTATE_EVERY:
-            return False
-        self._rotated[roster.root] = now
-        return True
 
     def cut_device(self, device: DeviceId) -> None:
         """Say how much there is of the logs of a device that this account just revoked, where folders are shared that
@@ -390,44 +357,6 @@ class Sharing:
                     news = True
         return news
 
-    def _learn(self, roster: FolderRoster) -> None:
-        """Have the account's catalog know all secrets of a folder that it takes part in."""
-        account = self._node.account
-        entry = account.entry(roster.folder)
-        if entry is None or (entry.founder or account.id) != roster.founder or account.id not in roster.accepted:
-            return
-        known = dict(entry.secrets) | {e: s for e, s in self._secrets(roster).items() if e not in dict(entry.secrets)}
-        if len(known) > len(entry.secrets):
-            try:
-                account.keep(replace(entry, secrets=secrets_from([list(pair) for pair in sorted(known.items())])))
-            except Malformed:
-                self._node.events.add("keys-refused", f"an owner of {entry.name} gave keys that make no sense")
-
-    def newest_keys(self, roster: FolderRoster) -> tuple[str, Secrets] | None:
-        """Return what a folder's owners call it, and its secrets; None where they are not for this device."""
-        opened = [found for said in roster.key_statements() if (found := self._open(said)) is not None]
-        return (opened[-1][0], tuple(sorted(self._secrets(roster).items()))) if opened else None
-
-    def _secrets(self, roster: FolderRoster) -> dict[int, bytes]:
-        """Return the secrets that were handed out, by epoch; of two for one epoch what the founder says counts, else
-        what was said first."""
-        said = sorted(roster.key_statements(), key=lambda each: each.account != roster.founder)
-        found: dict[int, bytes] = {}
-        for each in said:
-            opened = self._open(each)
-            for epoch, secret in opened[1] if opened else ():
-                if epoch == 0 or is_epoch_of(epoch, secret):
-                    found.setdefault(epoch, secret)
-        return found
-
-    def _open(self, said: Any) -> tuple[str, Secrets] | None:
-        if said.hash not in self._opened:
-            try:
-                self._opened[said.hash] = open_secrets(said, self._node.key)
-            except Unsealable:
-                self._opened[said.hash] = None
-        return self._opened[said.hash]
-
     # -- what comes of it --------------------------------------------------------------------------------------------
 
     def take(self, device: DeviceId, bundles: Iterable[Bundle], people: Mapping[bytes, Person]) -> None:
@@ -440,20 +369,7 @@ class Sharing:
     def told_to(self, device: DeviceId) -> list[list[Any]]:
         """Return what a device may know of shared folders and people, in messages that each make sense after those
         before: pairs of bundles and people."""
-        messages: dict[bytes, list[Any]] = {}  # by what they are, as a device may be of two accounts
-        for account in self.access.accounts_of(device):
-            if account == self._node.account.id:
-                for person in self.shares.people.values():
-                    messages[person.id] = [[], [person.encode()]]
-            for bundle in self.shares.bundles_for(account):
-                folder, founder, statements = bundle
-                people = []
-                if account != self._node.account.id:
-                    people = [each.encode() for each in self.shares.people_for(account, [bundle], self.own_name)]
-                for number, piece in enumerate(_pieces(statements)):
-                    key = folder + founder + number.to_bytes(4)
-                    messages[key] = [[[folder, founder, piece]], people if number == 0 else []]
-        return list(messages.values())
+        return self.shares.messages_for(self.access.accounts_of(device), self.own_name)
 
     async def _tell(self, roster: FolderRoster) -> None:
         """Tell connected devices of a folder's accounts what this account said of it: they may not converse yet, or no
@@ -486,14 +402,9 @@ class Sharing:
     def account_changed(self) -> None:
         """This account's devices changed, or its folders."""
         self.shares.refresh()
-        self.learn_all()
+        self.secrets.learn_all()
         self._due.set()
         self.follow()
-
-    def learn_all(self) -> None:
-        """Take the keys that others handed out."""
-        for roster in list(self.shares.all.values()):
-            self._learn(roster)
 
     def _say(self, roster: FolderRoster, kind: Kind, says: list[Any]) -> None:
         self.shares.say(self._author, roster.root, kind, says, self._now_ms())
@@ -501,7 +412,7 @@ class Sharing:
     def saved(self) -> None:
         """Write what was said, and have all go by it. Raises StoreFull."""
         self.shares.save()
-        self.learn_all()
+        self.secrets.learn_all()
         self._due.set()
         self.follow()
 
@@ -531,16 +442,3 @@ class Sharing:
         self.changed.set()
         self.changed = trio.Event()
         node.back_up()
-
-
-def _pieces(statements: Iterable[bytes]) -> list[list[bytes]]:
-    """Divide statements, in their order, so that each piece fits into a message."""
-    pieces: list[list[bytes]] = [[]]
-    size = 0
-    for said in statements:
-        if size + len(said) > PIECE and pieces[-1]:
-            pieces.append([])
-            size = 0
-        pieces[-1].append(said)
-        size += len(said)
-    return pieces

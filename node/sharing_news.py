@@ -81,7 +81,7 @@ class SharingNews:
         entry = self._account.entry(roster.folder)
         if entry is not None and (entry.founder or self._account.id) == roster.founder:
             return entry.name
-        keys = self._sharing.newest_keys(roster)
+        keys = self._sharing.secrets.newest(roster)
         return keys[0] if keys is not None else "a folder"
 
 

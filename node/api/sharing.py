@@ -184,8 +184,11 @@ def add_routes(app: FastAPI, node: Node) -> None:
         if body.links:
             return {"folder": folder.name, "links": node.sharing.cancel_invites(folder.id)}
         whom = node.joining.find(body.whom or "")
+        roster = node.sharing.shares.of(folder.id)
+        brought = roster.vouched_by(whom.id) if roster is not None else {}
         node.sharing.give(folder.id, whom.id, "none")
-        return {"folder": folder.name, "from": whom.name}
+        names = sorted(node.sharing.shares.name_of(account) for account in brought)
+        return {"folder": folder.name, "from": whom.name, "brought_and_stay": names}
 
     @app.post("/api/shares/accept")
     async def accept(body: Accept) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def add_commands(app: typer.Typer) -> None:
             text = f"You left {done['folder']!r}; your files stay."
         else:
             text = f"{done['from']} has no part in {done['folder']!r} any more. Its keys were renewed."
+            if done["brought_and_stay"]:
+                text += f" They had let in {', '.join(done['brought_and_stay'])}, who stay: shoal shares"
         emit(json_, done, printable(text))
 
     @app.command()

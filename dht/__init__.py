@@ -1,2 +1,2 @@
-"""Kademlia provider discovery (pure state machines under a thin driver). Nothing lives here yet: peers are found by
-mDNS and known addresses; the package holds its place in the layering that import-linter checks."""
+"""Kademlia: pure state machines (keyspace, routing table, look-ups) and the messages of `/shoal/kad/1.0.0`. Nothing uses
+them yet: peers are found by mDNS and known addresses."""

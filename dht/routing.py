@@ -1,0 +1,160 @@
+"""The routing table: which peers are known, few of those far away and many of those near (Kademlia, section 2.2).
+
+Pure: it opens no connection and reads no clock. It is told what happened, and says whom to ask next.
+
+- A bucket holds `K` peers that share the same number of bits with this one. Who is there and answers stays; newcomers
+  wait beside a full bucket, and take the place of one that failed. So nobody floods a table by appearing often.
+- Of one network (IPv4 /16, IPv6 /32) a bucket takes `PER_BUCKET` peers, and the table `PER_TABLE`, so that whoever has
+  one network's addresses cannot fill it; loopback and private networks are not counted: they are one's own.
+- A peer is trusted to be there for `FRESH` seconds after it answered; after `FAILURES` in a row it leaves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from shoal.dht.keyspace import BITS, PeerId, Point, nearest, point, shared_bits
+
+K = 20
+WAITING = 10  # beside a full bucket
+FRESH = 15 * 60.0  # seconds
+FAILURES = 2
+PER_BUCKET = 3
+PER_TABLE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A peer that is known. `addresses`: multiaddrs as text; `answered`: when it did last, None before it did;
+    `failures`: since then."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    answered: float | None = None
+    failures: int = 0
+
+
+class RoutingTable:
+    """The peers that one peer knows."""
+
+    def __init__(self, own: PeerId, *, k: int = K) -> None:
+        self._own = point(own)
+        self._own_id = own
+        self._k = k
+        self._buckets: dict[int, dict[PeerId, Contact]] = {}
+        self._waiting: dict[int, dict[PeerId, Contact]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets.values()))
+
+    def __iter__(self) -> Iterator[Contact]:
+        for bucket in self._buckets.values():
+            yield from bucket.values()
+
+    def get(self, peer: PeerId) -> Contact | None:
+        """Return a peer that is in the table."""
+        return self._buckets.get(self._bucket(peer), {}).get(peer)
+
+    def heard_of(self, peer: PeerId, addresses: Iterable[str]) -> None:
+        """Somebody named a peer: that counts for nothing until it answers, but it may be asked."""
+        known = self.get(peer)
+        if known is None:
+            self._admit(Contact(peer, tuple(addresses)))
+
+    def answered(self, peer: PeerId, addresses: Iterable[str], now: float) -> None:
+        """A peer answered, from one of these addresses."""
+        known = self.get(peer)
+        contact = Contact(peer, tuple(addresses) or (known.addresses if known is not None else ()), now)
+        if known is not None:
+            self._buckets[self._bucket(peer)][peer] = contact
+        else:
+            self._admit(contact)
+
+    def failed(self, peer: PeerId) -> None:
+        """A peer did not answer, or not as it should."""
+        place = self._bucket(peer)
+        self._waiting.get(place, {}).pop(peer, None)
+        known = self.get(peer)
+        if known is None:
+            return
+        if known.answered is None or known.failures + 1 >= FAILURES:
+            del self._buckets[place][peer]
+            self._fill(place)
+        else:
+            self._buckets[place][peer] = replace(known, failures=known.failures + 1)
+
+    def nearest(self, target: Point, most: int | None = None) -> list[Contact]:
+        """Return the known peers nearest to a point, those that answered before others of like distance."""
+        found = {contact.peer: contact for contact in self}
+        return [found[peer] for peer in nearest(target, found, self._k if most is None else most)]
+
+    def stale(self, now: float) -> list[Contact]:
+        """Return the peers that have not answered for long, to be asked whether they are there."""
+        old = [each for each in self if each.answered is None or now - each.answered > FRESH]
+        return sorted(old, key=lambda each: (each.answered or 0.0, each.peer))
+
+    def sparse(self, deepest: int = 16) -> list[int]:
+        """Return the shared bits of buckets that have room, up to the deepest one that has anybody: where a look-up of
+        some point there would find more."""
+        filled = [place for place, bucket in self._buckets.items() if bucket]
+        last = min(deepest, max(filled, default=0) + 1)
+        return [place for place in range(last + 1) if len(self._buckets.get(place, {})) < self._k]
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _bucket(self, peer: PeerId) -> int:
+        return shared_bits(self._own, point(peer))
+
+    def _admit(self, contact: Contact) -> None:
+        place = self._bucket(contact.peer)
+        if place == BITS:
+            return  # itself
+        bucket = self._buckets.setdefault(place, {})
+        if len(bucket) >= self._k:
+            doubtful = next((each for each in bucket.values() if each.answered is None), None)
+            if contact.answered is None or doubtful is None:
+                self._wait(place, contact)
+                return
+            del bucket[doubtful.peer]
+        if self._is_diverse(place, contact):
+            bucket[contact.peer] = contact
+
+    def _wait(self, place: int, contact: Contact) -> None:
+        waiting = self._waiting.setdefault(place, {})
+        waiting.pop(contact.peer, None)
+        waiting[contact.peer] = contact
+        while len(waiting) > WAITING:
+            del waiting[next(iter(waiting))]
+
+    def _fill(self, place: int) -> None:
+        waiting = self._waiting.get(place, {})
+        while waiting and len(self._buckets[place]) < self._k:
+            _, contact = waiting.popitem()
+            if self._is_diverse(place, contact):
+                self._buckets[place][contact.peer] = contact
+
+    def _is_diverse(self, place: int, contact: Contact) -> bool:
+        networks = networks_of(contact.addresses)
+        if not networks:
+            return True
+        in_bucket = sum(bool(networks & networks_of(each.addresses)) for each in self._buckets.get(place, {}).values())
+        in_table = sum(bool(networks & networks_of(each.addresses)) for each in self)
+        return in_bucket < PER_BUCKET and in_table < PER_TABLE
+
+
+def networks_of(addresses: Iterable[str]) -> frozenset[str]:
+    """Return the public networks that addresses are in."""
+    found = set()
+    for address in addresses:
+        parts = address.split("/")
+        if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
+            continue
+        try:
+            ip = ipaddress.ip_address(parts[2])
+        except ValueError:
+            continue
+        if ip.is_global:
+            found.add(str(ipaddress.ip_network((ip, 16 if ip.version == 4 else 32), strict=False)))
+    return frozenset(found)

@@ -160,9 +160,9 @@ class FolderRoster:
 
     def left_by_itself(self) -> dict[bytes, dict[LogId, LogHead]]:
         """Return the accounts whose logs nobody but themselves has cut, as they left, with what they said there was."""
-        told = {said.subject for said in self._lowerings() if said.account != said.subject}
+        told = {said.subject for said in self._lowerings if said.account != said.subject}
         left = self._cuts.keys() - told - self.roles.keys()
-        return {account: self._cuts[account] for account in left}
+        return {account: self._cuts[account] for account in left if self._cuts[account]}
 
     @cached_property
     def _cuts(self) -> dict[bytes, dict[LogId, LogHead]]:
@@ -171,15 +171,32 @@ class FolderRoster:
         cuts: dict[bytes, dict[LogId, LogHead]] = {}
         for tier in range(3):
             found: dict[bytes, dict[LogId, LogHead]] = {}
-            for said in self._lowerings():
+            for said in self._lowerings:
                 own = 2 if said.account == said.subject else 0 if self._counts(said) else 1
                 if own == tier and said.subject not in cuts:
                     _widen(found.setdefault(said.subject, {}), said.cuts)
             cuts |= found
         return cuts
 
+    @cached_property
     def _lowerings(self) -> list[Said]:
-        return [said for said in self._said if said.kind == "role" and rank(said.role) < WRITER]
+        """Return what took from somebody that he may write, by all that it had seen, and was not given back and taken
+        anew since; and what an owner said after it of the logs."""
+        said = [
+            each
+            for each in self._said
+            if each.kind == "role"
+            and rank(each.role) < WRITER
+            and (self._took(each) or (each.cuts and each.account != each.subject and self._counts(each)))
+        ]
+        by_subject: dict[bytes, list[Said]] = {}
+        for each in said:
+            by_subject.setdefault(each.subject, []).append(each)
+        return [each for each in said if not any(self._is_before(each, later) for later in by_subject[each.subject])]
+
+    def _took(self, said: Said) -> bool:
+        """Return whether somebody might write by all that a statement had seen."""
+        return self._standing(self._past[said.hash], current=False).get(said.subject, 0) >= WRITER
 
     @cached_property
     def parts(self) -> dict[NodeId, FolderId]:
@@ -297,6 +314,10 @@ class FolderRoster:
     def left_by(self, account: bytes, device: DeviceId) -> bool:
         """Return whether an account left by the word of one of its devices."""
         return any(self._leaves(said) and (said.account, said.device) == (account, device) for said in self._said)
+
+    def cuts_of(self, account: bytes) -> Mapping[LogId, LogHead]:
+        """Return how much there is of the logs of an account that may not write."""
+        return self._cuts.get(account, {})
 
     def vouched_by(self, account: bytes, device: DeviceId | None = None) -> dict[bytes, Role]:
         """Return the roles that others have by an account, or by one device of it, alone: who removes that says them

@@ -196,7 +196,7 @@ class Sharing:
             if rank(roster.role(me)) >= OWNER:
                 self._vouch(roster, roster.vouched_by(me, device))
             elif roster.role(me) == "none" and roster.left_by(me, device):
-                self._say(roster, "role", [me, "none", [], b""])
+                self._say(roster, "role", [me, "none", cut_rows(roster.cuts_of(me)), b""])
         self.saved()
 
     def _vouch(self, roster: FolderRoster, roles: Mapping[bytes, Role]) -> None:

@@ -413,6 +413,38 @@ def test_who_leaves_says_what_there_is_of_his_log_until_an_owner_does(world: Wor
     assert world.roster().left_by_itself() == {}
 
 
+def test_a_cut_of_before_counts_no_more_once_somebody_might_write_again_and_left(world: World) -> None:
+    other = world.people[1]
+    log = LogId(other.keys[0].id, b"i" * 16)
+    world.gives(world.founder, other, "writer")
+    world.gives(world.founder, other, "reader", cuts=cut_rows({log: LogHead(5, b"a" * 32)}))
+    world.gives(world.founder, other, "writer")
+    world.gives(other, other, "none", cuts=cut_rows({log: LogHead(20, b"b" * 32)}))
+    assert world.roster().limit(log) == LogHead(20, b"b" * 32)
+    assert world.roster().left_by_itself() == {other.id: {log: LogHead(20, b"b" * 32)}}
+
+
+def test_what_was_known_is_kept_of_who_first_may_only_read_and_is_then_removed(world: World) -> None:
+    other = world.people[1]
+    log, head = LogId(other.keys[0].id, b"i" * 16), LogHead(5, b"a" * 32)
+    world.gives(world.founder, other, "writer")
+    world.gives(world.founder, other, "reader", cuts=cut_rows({log: head}))
+    world.gives(world.founder, other, "none")
+    assert world.roster().limit(log) == head
+    world.gives(world.founder, other, "reader")
+    world.gives(other, other, "none")
+    assert world.roster().limit(log) == head
+
+
+def test_who_was_removed_cannot_leave_once_more_and_say_what_there_is_of_his_log(world: World) -> None:
+    other = world.people[1]
+    log, head = LogId(other.keys[0].id, b"i" * 16), LogHead(5, b"h" * 32)
+    world.gives(world.founder, other, "writer")
+    world.gives(world.founder, other, "none", cuts=cut_rows({log: head}))
+    world.gives(other, other, "none", cuts=cut_rows({log: LogHead(10**9, b"w" * 32)}))
+    assert world.roster().limit(log) == head
+
+
 def test_a_removed_owner_cannot_widen_anothers_cut(world: World) -> None:
     owner, other = world.people[1:3]
     log, head = LogId(other.keys[0].id, b"i" * 16), LogHead(5, b"h" * 32)

@@ -355,7 +355,9 @@ class Scanner:
         if record is None:
             other_root = marked_as(self._disk, self._absolute(path)) if kind == "dir" else None
             if other_root is not None:
-                if other_root not in self._nested:
+                if other_root in self._nested:
+                    self._problems.clear(path)
+                else:
                     self._problems.report(path, OSError(OTHER_ROOT))
                 return
             if self._is_left_out(seen, signature):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ from shoal.crdt.antientropy import (
     Send,
 )
 from shoal.crdt.antientropy_messages import Ack, Entries, Holds, Message, decode_message, encode_message
-from shoal.crdt.log import LogId
+from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.folder.coming import Coming
 from shoal.node.folder.coming import decode as decode_coming
@@ -191,6 +191,11 @@ class Session:
         """Return whether the peer has acknowledged all entries that are here."""
         machine, replica = self._machines.get(folder), self._node.replicas().get(folder)
         return machine is not None and replica is not None and machine.peer_holds_all(replica.frontier)
+
+    def heads(self, folder: FolderId) -> Mapping[LogId, LogHead]:
+        """Return what the peer says to hold of a folder's logs."""
+        machine = self._machines.get(folder)
+        return machine.theirs or {} if machine is not None else {}
 
     def holds_others(self, folder: FolderId) -> bool:
         """Return whether the peer has acknowledged all entries that came here from other devices."""

@@ -30,6 +30,7 @@ from shoal.node.store import Store, StoreFull
 
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
+    from shoal.node.runtime import FolderRuntime
 
 OWNER, WRITER, READER = rank("owner"), rank("writer"), rank("reader")
 TEND_EVERY = 60.0  # seconds, where nothing changes
@@ -213,11 +214,18 @@ class Sharing:
                 "what they wrote is only known on a device that keeps the folder",
                 "do it on one of your devices that does",
             )
-        return {
-            log: head
-            for log, head in runtime.replica.frontier.items()
-            if devices is not None and devices.is_known(log.device)
-        }
+        return self._longest(runtime, lambda device: devices is not None and devices.is_known(device))
+
+    def _longest(self, runtime: FolderRuntime, concerns: Callable[[DeviceId], bool]) -> dict[LogId, LogHead]:
+        """Return how much there is of some devices' logs, here or by the word of connected devices of this account:
+        what is on its way here is not to be lost."""
+        heads = {log: head for log, head in runtime.replica.frontier.items() if concerns(log.device)}
+        for device, session in self._node.sessions.items():
+            if self._node.account.is_member(device):
+                for log, head in session.heads(runtime.entry.id).items():
+                    if concerns(log.device) and head.length > heads.get(log, LogHead()).length:
+                        heads[log] = head
+        return heads
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -338,7 +346,7 @@ class Sharing:
         for runtime in self._node.folders.values():
             roster = self.shares.of(runtime.entry.id)
             if roster is not None and roster.said_of_roles and self.access.may_write(runtime.entry.id):
-                heads = {log: head for log, head in runtime.replica.frontier.items() if log.device == device}
+                heads = self._longest(runtime, lambda each: each == device)
                 self._say(roster, "cut", [device, cut_rows(heads)])
         self.saved()
 

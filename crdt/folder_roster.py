@@ -1,7 +1,7 @@
 """Who may do what with a shared folder: what its statements come to, the same for everyone who has the same ones.
 
 A statement is *authorised* when all that it links to is, its author was a device of the account it speaks for, and that
-account was an owner by what it links to (a member, to accept or to leave). Of those:
+account was an owner by what it links to (a member, to accept; one that ever was, to leave). Of those:
 - a role that an owner gives counts as long as its author is an owner and its device one of that account. What one said
   that was removed or revoked since does not, however it is dated: who removes or revokes says again what is to stay;
 - every authorised role is a ceiling to all roles of that account which had not seen it: of a removal and an addition
@@ -48,7 +48,6 @@ class Invite:
     expires_ms: int
     uses: int
     used: int
-    by: bytes
 
 
 class FolderRoster:
@@ -139,10 +138,6 @@ class FolderRoster:
                 cut = self._device_cuts[account, log.device].get(log, NOTHING)
             limit = max(limit, cut, key=lambda head: head.length)
         return limit
-
-    def is_cut(self, account: bytes, device: DeviceId) -> bool:
-        """Return whether an account said how much there was of a device that it revoked."""
-        return (account, device) in self._device_cuts
 
     @cached_property
     def _device_cuts(self) -> dict[tuple[bytes, DeviceId], dict[LogId, LogHead]]:
@@ -261,7 +256,7 @@ class FolderRoster:
             if said.kind == "role" and said.invite:
                 used.setdefault(said.invite, set()).add(said.subject)
         return [
-            Invite(s.hash, s.public, s.role, s.expires_ms, s.uses, len(used.get(s.hash, ())), s.account)
+            Invite(s.hash, s.public, s.role, s.expires_ms, s.uses, len(used.get(s.hash, ())))
             for s in self._said
             if s.kind == "invite" and s.hash not in cancelled and self._counts(s)
         ]
@@ -290,7 +285,9 @@ class FolderRoster:
     def links(self) -> list[bytes]:
         """Return what a new statement links to."""
         linked = {link for said in self._said for link in said.links}
-        return links_of((said.hash for said in self._said if said.hash not in linked), self.root)
+        tips = [said for said in self._said if said.hash not in linked]
+        tips.sort(key=lambda said: (self.role(said.account) != "owner", said.hash))  # others may say very much
+        return links_of((said.hash for said in tips), self.root)
 
     def admitted(self, held: Set[bytes]) -> list[bytes]:
         """Return the statements to keep, of which some are held already: all of these, and of new ones of an account no

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import blake3
@@ -38,6 +39,7 @@ from shoal.crdt.statements import MAX_LINKS, boxes_for, open_box_of, read_boxes,
 
 CONTEXT = b"shoal share"
 MAX_STATEMENT = 1024 * 1024
+MOST_CUTS = 256  # logs; nobody makes himself irremovable by writing in more
 MAX_OTHER = 32 * 1024  # of one that gives no keys
 MAX_NAME = 255
 MAX_USES = 1_000_000
@@ -197,8 +199,9 @@ def _cuts(value: Any) -> dict[LogId, LogHead]:
 
 
 def cut_rows(cuts: Mapping[LogId, LogHead]) -> list[list[Any]]:
-    """Return cuts as a statement has them."""
-    return [[log.device, log.incarnation, head.length, head.hash] for log, head in sorted(cuts.items()) if head.length]
+    """Return cuts as a statement has them: of very many logs the longest. What is left out is said again by writers."""
+    longest = sorted(cuts.items(), key=lambda pair: (-pair[1].length, pair[0]))[:MOST_CUTS]
+    return [[log.device, log.incarnation, head.length, head.hash] for log, head in sorted(longest) if head.length]
 
 
 def seal_secrets(
@@ -221,5 +224,5 @@ def open_secrets(said: Said, key: DeviceKey) -> tuple[str, Secrets]:
 
 
 def links_of(tips: Iterable[bytes], root: bytes) -> list[bytes]:
-    """Return what a new statement links to."""
-    return sorted(tips)[:MAX_LINKS] or [root]
+    """Return what a new statement links to; `tips`: those that matter most first."""
+    return sorted(islice(tips, MAX_LINKS)) or [root]

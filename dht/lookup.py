@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shoal.dht.keyspace import PeerId, Point, nearest, point
+from shoal.dht.keyspace import PeerId, Point, nearest
 
 K = 20
 ALPHA = 10  # queries in flight at once
@@ -107,8 +107,3 @@ class Lookup:
         """Return who is yet to be asked of the nearest that did not fail."""
         alive = (peer for peer, state in path.states.items() if state != "failed")
         return [peer for peer in nearest(self.target, alive, self._k) if path.states[peer] == "known"]
-
-
-def is_nearer(target: Point, one: PeerId, other: PeerId) -> bool:
-    """Return whether the first peer is nearer to a point than the second."""
-    return target ^ point(one) < target ^ point(other)

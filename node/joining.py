@@ -19,7 +19,6 @@ from shoal.node.errors import EXIT_USAGE, UserError
 from shoal.node.links import (
     Card,
     ShareLink,
-    chosen_addresses,
     is_card,
     make_card,
     make_share_link,
@@ -27,6 +26,7 @@ from shoal.node.links import (
     read_share_link,
 )
 from shoal.node.meeting import NotMet
+from shoal.node.pairing_link import chosen_addresses
 from shoal.node.shares import Person, clean_name, short_id
 from shoal.node.sharing import Offered
 
@@ -81,7 +81,9 @@ class Joining:
         called = clean_name(name or card.name) or f"account {short_id(card.account)}"
         if any(each.name == called and each.id != card.account for each in self.contacts()):
             raise UserError("name-taken", f"you know somebody called {called!r} already", "give another: --name NAME")
-        person = Person(card.account, called, (), node.now_ms(), True, card.addresses)
+        before = shares.people.get(card.account)
+        when = max(node.now_ms(), before.named_ms + 1 if before is not None else 0)  # whatever the clock once said
+        person = Person(card.account, called, (), when, True, card.addresses)
         if shares.meet(person, of_own=True):
             node.sharing.shares.refresh()
             node.sharing.saved()
@@ -177,7 +179,6 @@ class Joining:
         if link.account == node.account.id:
             raise UserError("own-link", "that is a link of your own account", "it is for others", EXIT_USAGE, 400)
         reasons: list[str] = []
-        before = {roster.root for roster in node.sharing.shares.all.values() if roster.role(node.account.id) != "none"}
         invite = DeviceKey(link.seed)
         for device, addresses in _by_device(link.addresses).items():
             try:
@@ -185,7 +186,7 @@ class Joining:
             except (NotMet, Unreachable) as error:
                 reasons.append(str(error))
                 continue
-            found = self._joined_by(invite, before)
+            found = self._joined_by(invite)
             if found is not None:
                 node.membership.trust()
                 return found
@@ -193,7 +194,7 @@ class Joining:
         why = reasons[0] if reasons else "it has no address"
         raise UserError("link-refused", f"the link did not work: {why}", "ask for another one")
 
-    def _joined_by(self, invite: DeviceKey, before: set[bytes]) -> FolderRoster | None:
+    def _joined_by(self, invite: DeviceKey) -> FolderRoster | None:
         me = self._node.account.id
         for roster in self._node.sharing.shares.all.values():
             if roster.role(me) != "none" and any(each.public == invite.id for each in roster.invites()):

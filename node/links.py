@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, urlsplit
 
 from shoal.bootstrap.peerid import device_from_text
 from shoal.node.errors import EXIT_USAGE, UserError
+from shoal.node.pairing_link import SCHEME
 from shoal.node.shares import clean_name
-
-SCHEME = "shoal"
-ADDRESSES = 3  # in a link, so that its QR code stays small
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,6 @@ class ShareLink:
     seed: bytes = field(repr=False)
     account: bytes
     addresses: tuple[str, ...]
-
-
-def chosen_addresses(addresses: Sequence[str]) -> list[str]:
-    """Return the addresses for a link: those of the machine itself come last."""
-    return sorted(addresses, key=lambda address: "/127." in address or "/::1/" in address)[:ADDRESSES]
 
 
 def make_card(card: Card) -> str:
@@ -68,32 +62,24 @@ def is_share_link(text: str) -> bool:
 
 def read_card(text: str) -> Card:
     """Raises UserError."""
-    try:
+    with _told("bad-card", "that is no contact card", "they show theirs with: shoal contact card"):
         path, query = _parts(text, "contact")
         return Card(_bytes(path), clean_name(query.get("n", [""])[0]), _addresses(query))
-    except ValueError as error:
-        raise UserError(
-            "bad-card",
-            f"that is no contact card: {error}",
-            "they show theirs with: shoal contact card",
-            EXIT_USAGE,
-            400,
-        ) from error
 
 
 def read_share_link(text: str) -> ShareLink:
     """Raises UserError."""
-    try:
+    with _told("bad-link", "that is no link to a shared folder", "they make one with: shoal share FOLDER --link"):
         path, query = _parts(text, "share")
         return ShareLink(_bytes(path), _bytes(query.get("u", [""])[0]), _addresses(query))
+
+
+@contextmanager
+def _told(code: str, message: str, hint: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
-        raise UserError(
-            "bad-link",
-            f"that is no link to a shared folder: {error}",
-            "they make one with: shoal share FOLDER --link",
-            EXIT_USAGE,
-            400,
-        ) from error
+        raise UserError(code, f"{message}: {error}", hint, EXIT_USAGE, 400) from error
 
 
 def _parts(text: str, what: str) -> tuple[str, dict[str, list[str]]]:

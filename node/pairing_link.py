@@ -14,11 +14,16 @@ SCHEME = "shoal"
 ADDRESSES = 3  # in a link, so that its QR code stays small
 
 
+def chosen_addresses(addresses: Sequence[str]) -> list[str]:
+    """Return the addresses for a link: those of the machine itself come last."""
+    return sorted(addresses, key=lambda address: "/127." in address or "/::1/" in address)[:ADDRESSES]
+
+
 def make_link(code: str, addresses: Sequence[str]) -> str:
-    """Return the link; addresses of the machine itself come last."""
-    chosen = sorted(addresses, key=lambda address: "/127." in address or "/::1/" in address)[:ADDRESSES]
+    """Return the link."""
     return f"{SCHEME}://pair/{code}" + "".join(
-        f"{'&' if place else '?'}a={quote(address, safe='/:')}" for place, address in enumerate(chosen)
+        f"{'&' if place else '?'}a={quote(address, safe='/:')}"
+        for place, address in enumerate(chosen_addresses(addresses))
     )
 
 

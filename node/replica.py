@@ -9,7 +9,7 @@ see `tree_store` and `dirty`; `meta` under b"writer": this device's incarnation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import blake3
@@ -17,7 +17,6 @@ import blake3
 from shoal.crdt import log
 from shoal.crdt.authoring import Author, Facts, Lamport
 from shoal.crdt.document import Document, MalformedUpdate
-from shoal.crdt.frontier import Range
 from shoal.crdt.keys import DeviceKey, FolderKeys
 from shoal.crdt.log import LogHead, LogId
 from shoal.crdt.model import DeviceId, Fact, FactId, FileContent, FolderId, NodeId, NodeView, Version
@@ -30,7 +29,7 @@ from shoal.node.name_rules import NameRules
 from shoal.node.shard_store import StoredShards
 from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging, Store
-from shoal.node.stored_logs import Refusal, StoredLogs
+from shoal.node.stored_logs import OverLogs, Refusal, StoredLogs
 from shoal.node.tree_store import StoredIndex
 
 FEW = 16  # small changes that come at once are what a person just did, and waits for elsewhere; no clock says that
@@ -38,7 +37,7 @@ SMALL = 1024 * 1024  # bytes
 VIEWS = 5000  # kept, as each is asked for several times while its file is planned and placed
 
 
-class Replica:
+class Replica(OverLogs):
     """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew;
     `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along;
     `keys`: the folder's, replaced when it has a new epoch; `limit`: how much of a log is taken, None for all of it;
@@ -80,20 +79,6 @@ class Replica:
         self._load()
 
     # -- what the engine asks --------------------------------------------------------------------------------------
-
-    @property
-    def frontier(self) -> dict[LogId, LogHead]:
-        """How much of each log is held."""
-        return self._logs.frontier
-
-    @property
-    def limit(self) -> Callable[[LogId], LogHead | None]:
-        """How much of a log is taken."""
-        return self._logs.limit
-
-    @limit.setter
-    def limit(self, limit: Callable[[LogId], LogHead | None]) -> None:
-        self._logs.limit = limit
 
     @property
     def device(self) -> DeviceId:
@@ -236,10 +221,6 @@ class Replica:
 
     # -- what a session with a peer asks ---------------------------------------------------------------------------
 
-    def read_entries(self, wanted: Range) -> list[bytes]:
-        """Return consecutive entries from `wanted.first` on, at least one, about `READ_LIMIT` bytes at most."""
-        return self._logs.read(wanted)
-
     def receive_entries(self, entries: Sequence[bytes]) -> Refusal | None:
         """Apply entries that a peer sent, in their order, up to the first that is refused; return why it was."""
         refusal: Refusal | None = None
@@ -269,10 +250,6 @@ class Replica:
             self.grown()
             self.changed()
         return refusal
-
-    def within_limits(self, heads: Mapping[LogId, LogHead]) -> dict[LogId, LogHead]:
-        """Return what may be had of the logs that a peer holds."""
-        return self._logs.within_limits(heads)
 
     def keep_to_limits(self) -> bool:
         """Forget what is held of logs beyond what is taken of them; return whether there was any. What it said is said
@@ -340,10 +317,6 @@ class Replica:
                 assert encoded is not None
                 updates = log.open_body(log.decode_entry(encoded), self.keys, self._earlier(log_id))
                 yield from self._document.apply(updates)
-
-    def holds(self, log_id: LogId, head: LogHead) -> bool:
-        """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""
-        return self._logs.holds(log_id, head)
 
     def erase(self) -> None:
         """Remove everything about the folder from the store; the folder's files are not touched."""

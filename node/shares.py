@@ -302,7 +302,8 @@ class Shares:
 
     def forget_contact(self, account: bytes, now_ms: int) -> None:
         """Have an account be a contact no more."""
-        self.people[account] = replace(self.people[account], is_contact=False, named_ms=now_ms)
+        known = self.people[account]
+        self.people[account] = replace(known, is_contact=False, named_ms=max(now_ms, known.named_ms + 1))
 
     def refresh(self) -> None:
         """Judge all anew, after an account's devices changed."""

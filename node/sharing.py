@@ -428,7 +428,6 @@ class Sharing:
         """Have all that goes on be as the shares say now."""
         node = self._node
         changed = {roster.folder for root, roster in self.shares.all.items() if self._followed.get(root) is not roster}
-        self._followed = dict(self.shares.all)
         self._news.tell()
         node.membership.trust()
         for runtime in list(node.folders.values()):
@@ -447,6 +446,7 @@ class Sharing:
             else:
                 session.tell_shares()
                 session.admit(changed)
+        self._followed = dict(self.shares.all)
         self.changed.set()
         self.changed = trio.Event()
         node.back_up()

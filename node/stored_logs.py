@@ -6,7 +6,8 @@ CBOR [length, hash].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cbor2
@@ -127,7 +128,39 @@ class StoredLogs:
         return self._folder + log_id.key() + seq.to_bytes(8)
 
 
-class HeldFolder:
+class OverLogs:
+    """What keeps a folder's logs, with what they say or without: to be told and asked of them."""
+
+    _logs: StoredLogs
+
+    @property
+    def frontier(self) -> dict[LogId, LogHead]:
+        """How much of each log is held."""
+        return self._logs.frontier
+
+    @property
+    def limit(self) -> Callable[[LogId], LogHead | None]:
+        """How much of a log is taken, None for all of it."""
+        return self._logs.limit
+
+    @limit.setter
+    def limit(self, limit: Callable[[LogId], LogHead | None]) -> None:
+        self._logs.limit = limit
+
+    def read_entries(self, wanted: Range) -> list[bytes]:
+        """Return consecutive entries from `wanted.first` on, at least one, about `READ_LIMIT` bytes at most."""
+        return self._logs.read(wanted)
+
+    def within_limits(self, heads: Mapping[LogId, LogHead]) -> dict[LogId, LogHead]:
+        """Return what may be had of the logs that a peer holds."""
+        return self._logs.within_limits(heads)
+
+    def holds(self, log_id: LogId, head: LogHead) -> bool:
+        """Return whether our entry number `head.length - 1` of the log is the one that `head` names."""
+        return self._logs.holds(log_id, head)
+
+
+class HeldFolder(OverLogs):
     """A folder of others, as somebody keeps it who may not read it: its logs, checked and passed on, sealed as they
     are."""
 
@@ -141,37 +174,15 @@ class HeldFolder:
         self._is_known = is_known
 
     @property
-    def frontier(self) -> dict[LogId, LogHead]:
-        """How much of each log is held."""
-        return self._logs.frontier
-
-    @property
-    def limit(self) -> Callable[[LogId], LogHead | None]:
-        """How much of a log is taken."""
-        return self._logs.limit
-
-    @limit.setter
-    def limit(self, limit: Callable[[LogId], LogHead | None]) -> None:
-        self._logs.limit = limit
-
-    @property
     def entries(self) -> int:
         """How many entries are held."""
         return sum(head.length for head in self.frontier.values())
-
-    def read_entries(self, wanted: Range) -> list[bytes]:
-        """Return consecutive entries, as `StoredLogs.read`."""
-        return self._logs.read(wanted)
-
-    def within_limits(self, heads: Mapping[LogId, LogHead]) -> dict[LogId, LogHead]:
-        """Return what may be had of the logs that a peer holds."""
-        return self._logs.within_limits(heads)
 
     def receive_entries(self, entries: Sequence[bytes]) -> Refusal | None:
         """Keep entries that a peer sent, in their order, up to the first that is refused; return why it was."""
         refusal: Refusal | None = None
         before = self.entries
-        try:
+        with self._written():
             for encoded in entries:
                 try:
                     entry = log.decode_entry(encoded)
@@ -182,18 +193,9 @@ class HeldFolder:
                     refusal = Refusal(str(error), misbehaved=error.blames_sender)
                     break
                 self._logs.put(entry.log, encoded, LogHead(entry.seq + 1, entry.hash))
-            self._staging.commit()
-        except BaseException:
-            self._staging.discard()
-            self._logs.load()
-            raise
         if self.entries > before:
             self.grown()
         return refusal
-
-    def holds(self, log_id: LogId, head: LogHead) -> bool:
-        """Return whether the entry that `head` names is held."""
-        return self._logs.holds(log_id, head)
 
     def on_own_log_diverged(self, log_id: LogId) -> bool:
         """It writes no log."""
@@ -202,13 +204,24 @@ class HeldFolder:
     def keep_to_limits(self) -> bool:
         """Forget what is held of logs beyond what is taken of them; return whether there was any."""
         beyond = self._logs.beyond_limits()
-        for log_id, head in beyond.items():
-            self._logs.cut(log_id, head)
-        self._staging.commit()
+        with self._written():
+            for log_id, head in beyond.items():
+                self._logs.cut(log_id, head)
         return bool(beyond)
 
     def erase(self) -> None:
         """Remove all of it from the store."""
-        for log_id in list(self.frontier):
-            self._logs.cut(log_id, LogHead())
-        self._staging.commit()
+        with self._written():
+            for log_id in list(self.frontier):
+                self._logs.cut(log_id, LogHead())
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Write what is staged in the block, or have all be as it was."""
+        try:
+            yield
+            self._staging.commit()
+        except BaseException:
+            self._staging.discard()
+            self._logs.load()
+            raise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from shoal.crdt.catalog import FolderEntry
-from shoal.crdt.model import ROOT, NodeId, NodeView
+from shoal.crdt.model import ROOT, FolderId, NodeId, NodeView
 from shoal.node.changes import Delete
 from shoal.node.errors import UserError
 from shoal.node.folder.choosing import NothingThere
@@ -40,6 +40,7 @@ class SubFolders:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._waiting = trio.Event()
+        self._told: set[FolderId] = set()  # of those that cannot be kept in their place
 
     async def run(self) -> None:
         """Keep parts where they belong as soon as there is a place, until cancelled."""
@@ -167,9 +168,15 @@ class SubFolders:
             if place is None:
                 settled = False
                 continue
-            with contextlib.suppress(OSError, UserError):
+            try:
                 os.makedirs(place, exist_ok=True)
                 node.keep_at(entry, place, new=entry == fresh)
+            except (OSError, UserError) as error:
+                settled = False
+                if entry.id not in self._told:
+                    self._told.add(entry.id)
+                    why = error.message if isinstance(error, UserError) else error.strerror
+                    node.events.add("part-waits", f"{entry.name} cannot be kept at {place} yet: {why}")
         return settled
 
     def _place(self, runtime: FolderRuntime, part: NodeId) -> str | None:

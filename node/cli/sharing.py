@@ -36,6 +36,8 @@ def add_commands(app: typer.Typer) -> None:
     ) -> None:
         """Share FOLDER, or FOLDER/PATH of it alone, with somebody; or change what they may do with it."""
         folder, _, part = folder.partition("/")
+        if not folder:
+            raise UserError("bad-share", "give a folder by its name", "see: shoal folder list", EXIT_USAGE)
         if (who is None) != link:
             raise UserError("bad-share", "give either who it is shared with, or --link", "", EXIT_USAGE)
         if who is not None:
@@ -61,6 +63,10 @@ def add_commands(app: typer.Typer) -> None:
         json_: Json = False,
     ) -> None:
         """Take FOLDER from somebody: they keep what they have, and get nothing new. Or leave a folder of others."""
+        if "/" in folder:
+            raise UserError(
+                "bad-share", f"{folder!r} is no folder's name", "a part has a name of its own: shoal shares", EXIT_USAGE
+            )
         done = api().post(folder_route(folder, "unshare"), {"whom": who, "links": link})
         if link:
             text = f"{done['links']} links to {done['folder']!r} are not valid any more."

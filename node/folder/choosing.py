@@ -62,7 +62,7 @@ class Chooser:
         for record in self._index.subtree(node):
             self._index.remove(record.id)
         self._selection.choose(node, wanted=False)
-        self._selection.mark(mark)
+        self._selection.mark(mark, node)
         self._write()
 
     def has_mark(self, mark: bytes) -> bool:

@@ -170,15 +170,17 @@ class Leaver:
         await granted.done.wait()
 
     async def _leaving(self) -> list[LocalNode]:
-        """Return what is on disk and left out, what is in a folder before the folder."""
+        """Return what is on disk and left out, what is in a folder before the folder; nothing of what another folder
+        keeps in its place, be there a record of it, as it was just being put there."""
         found: dict[NodeId, LocalNode] = {}
+        parts = set(self._selection.parts.values())
         wanted = {node for node, wanted in self._selection.choices.items() if wanted}
         roots = [*self._selection.left_out(), *self._selection.strays]
         roots += [copy for root in roots for copy in self._index.copies(root)]
         if ROOT in roots:
             roots += self._index.children(ROOT).values()
         for root in roots:
-            for count, record in enumerate(self._index.subtree(root, wanted) if root not in found else ()):
+            for count, record in enumerate(self._index.subtree(root, wanted | parts) if root not in found else ()):
                 if not self._selection.wants(record.id):
                     found[record.id] = record
                 if count % 500 == 499:

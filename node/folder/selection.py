@@ -10,7 +10,7 @@ Keys after the folder's 16 bytes, in column `meta`:
     chosen            there once anything was chosen
     stray + node      empty; on disk and left out, perhaps outside of what a choice was made for: to leave
     mode              the folder's mode on this device, see `one_way`
-    part + folder     empty; a part of it is kept as a folder of its own, see `node.subfolders`
+    part + folder     the node that is kept as a folder of its own, see `node.subfolders`
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Selection:
         self.choices = {NodeId(key[22:]): value == b"\1" for key, value in choices}
         self.wishes = {key[20:].decode("utf-8", "surrogateescape"): value == b"\1" for key, value in wishes}
         self.strays = {NodeId(key[21:]) for key, _ in self._staging.scan("meta", self._folder + b"stray")}
+        parts = self._staging.scan("meta", self._folder + PART)
+        self.parts = {key[len(self._folder) :]: NodeId(node) for key, node in parts}
         self._used = self._staging.get("meta", self._folder + b"chosen") is not None
         self._ways: frozenset[NodeId] | None = None
         self.epoch += 1
@@ -115,17 +117,19 @@ class Selection:
         if self.wishes.pop(path, None) is not None:
             self._staging.delete("meta", self._wish_key(path))
 
-    def mark(self, key: bytes) -> None:
-        """Stage a mark of what became of a part of the folder."""
-        self._staging.put("meta", self._folder + key, b"")
+    def mark(self, key: bytes, node: NodeId) -> None:
+        """Stage that a node is kept by another folder; what is on disk of it is none of this one's matter."""
+        self.parts[key] = node
+        self._staging.put("meta", self._folder + key, node)
 
     def unmark(self, key: bytes) -> None:
         """Stage the end of a mark."""
+        self.parts.pop(key, None)
         self._staging.delete("meta", self._folder + key)
 
     def has_mark(self, key: bytes) -> bool:
         """Return whether there is a mark."""
-        return self._staging.get("meta", self._folder + key) is not None
+        return key in self.parts
 
     def keep(self, node: NodeId) -> None:
         """Stage that a node stays here that a person just made, or moved to, in a folder that is left out."""

@@ -445,6 +445,29 @@ def test_who_was_removed_cannot_leave_once_more_and_say_what_there_is_of_his_log
     assert world.roster().limit(log) == head
 
 
+def test_nobody_makes_himself_irremovable_by_writing_in_very_many_logs(world: World) -> None:
+    other = world.people[1]
+    world.gives(world.founder, other, "writer")
+    heads = {LogId(other.keys[0].id, number.to_bytes(16)): LogHead(number, b"h" * 32) for number in range(1, 2000)}
+    assert read(world.gives(world.founder, other, "none", cuts=cut_rows(heads))) is not None
+    assert world.role(other) == "none"
+    assert world.roster().limit(LogId(other.keys[0].id, (1999).to_bytes(16))) == LogHead(1999, b"h" * 32)
+
+
+def test_a_new_statement_links_to_what_owners_said_however_much_others_say(world: World) -> None:
+    readers, late = world.people[1:4], world.people[4]
+    for reader in readers:
+        world.gives(world.founder, reader, "reader")
+    seen = world.roster()
+    for reader in readers:
+        for number in range(600):
+            world.said.add(say(reader.author(), "accept", seen.root, seen.links(), [], number))
+    world.gives(world.founder, late, "reader")
+    world.gives(world.founder, late, "none")
+    world.gives(world.founder, late, "writer")
+    assert world.role(late) == "writer"
+
+
 def test_a_removed_owner_cannot_widen_anothers_cut(world: World) -> None:
     owner, other = world.people[1:3]
     log, head = LogId(other.keys[0].id, b"i" * 16), LogHead(5, b"h" * 32)

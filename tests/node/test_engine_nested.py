@@ -74,3 +74,25 @@ async def test_what_is_given_up_stays_on_disk_and_is_nobodys_deletion(pair: tupl
     assert not (other.root / "part" / "new").exists()
     assert (other.root / "rest").read_text() == "rest 2"
     assert "part" in listing(other.root)
+
+
+async def test_what_was_just_being_put_into_a_part_is_not_taken_off_the_disk_again(pair: tuple[Device, Device]) -> None:
+    one, other = pair
+    (one.root / "part").mkdir()
+    (one.root / "part" / "inside").write_text("inside")
+    async with running(one, other):
+        await settle(one, other)
+        node, file = one.engine.chooser.find("part"), one.engine.chooser.find("part/inside")
+        record, above = one.engine.index.get(file), one.engine.index.get(node)
+        assert record is not None
+        assert above is not None
+        one.engine.chooser.give_up(node, b"part" + INNER)
+        for each in (above, record):  # as a placing that ended a moment later has it
+            one.engine.index.put(each)
+        one.engine.index.commit()
+        one.engine.leaver.hurry()
+        one.engine.wake()
+        await trio.sleep(1)
+        await settle(one, other)
+        assert one.engine.leaver.removed == 0
+    assert (one.root / "part" / "inside").read_text() == "inside"

@@ -251,3 +251,15 @@ def test_an_owner_cannot_give_somebody_another_first_secret_than_the_founder_did
     assert ours is not None
     assert theirs is not None
     assert theirs.secrets == ours.secrets
+
+
+async def test_a_contact_is_named_anew_also_after_a_clock_was_years_ahead(
+    anna: Node, ben: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(anna, ben)
+    ahead = 4_000_000_000_000
+    anna.sharing.shares.meet(Person(ben.account.id, "Ben", (), ahead, True), of_own=True)
+    await anna.joining.add_contact(ben.joining.own_card(), "Benny")
+    assert anna.sharing.shares.name_of(ben.account.id) == "Benny"
+    anna.joining.remove_contact("Benny")
+    assert anna.joining.contacts() == []

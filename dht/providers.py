@@ -1,111 +1,199 @@
 """Who has said that it has what is under a key: kept for a time, in bounds by key, by peer and in all.
 
-Pure: it reads no clock and writes no disk; `rows` and `put_back` are for whoever keeps it over a restart. Whoever is
-over a bound is refused, but for what it said before and says again: the newest of a key's providers stay, and a peer
-that announces very much takes nothing from others.
+Of a key the newest providers stay. A peer may have as many records as there is room left for others, so that many who
+announce very much still leave some (dynamic thresholds: Choudhury and Hahne, 1998); whoever is over is refused, but
+for what it said before and says again.
+
+Nothing is in memory but how many records each peer has. Rows of the `Table`:
+
+    b"k" + key      -> of each provider, the newest first: its number, and until when, 4 bytes each, big-endian
+    b"n" + number   -> how many records the peer has, 4 bytes; then length-led: its id, and each of its addresses
+
+Pure but for the table: times are Unix seconds, and passed in.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from shoal.dht.keyspace import Key, PeerId
+from shoal.dht.table import Table
 
-EXPIRES = 48 * 3600.0  # seconds
+EXPIRES = 48 * 3600  # seconds
 PER_KEY = 20
 PER_PEER = 200_000
 TOTAL = 1_000_000
+PEERS = 20_000
+AHEAD = 600  # seconds by which a record may seem to end later than one of now: clocks are set
 
-Outcome = Literal["kept", "peer is over its share", "full"]
+_PAIR = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A peer that has said so. `addresses`: binary multiaddrs, where it said that it is; `until`: seconds."""
+    """A peer that has said so. `addresses`: binary multiaddrs, where it said that it is; `until`: Unix seconds."""
 
     peer: PeerId
     addresses: tuple[bytes, ...]
-    until: float
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A peer with records. `number`: which it has in the rows."""
+
+    number: int
+    count: int
+    addresses: tuple[bytes, ...]
 
 
 class Providers:
     """The records of one peer that serves the DHT."""
 
     def __init__(
-        self, *, per_key: int = PER_KEY, per_peer: int = PER_PEER, total: int = TOTAL, expires: float = EXPIRES
+        self,
+        table: Table,
+        *,
+        per_key: int = PER_KEY,
+        per_peer: int = PER_PEER,
+        total: int = TOTAL,
+        peers: int = PEERS,
+        expires: int = EXPIRES,
     ) -> None:
+        self._table = table
         self._per_key = per_key
         self._per_peer = per_peer
         self._total = total
+        self._most_peers = peers
         self._expires = expires
-        self._keys: dict[Key, OrderedDict[PeerId, Provider]] = {}  # of each key, the longest ago first
-        self._counts: dict[PeerId, int] = {}
-        self._oldest: OrderedDict[tuple[Key, PeerId], float] = OrderedDict()  # by when they end
+        self._known: dict[PeerId, _Known] = {}
+        self._named: dict[int, PeerId] = {}
+        self._next = 0
+        self._swept = b""  # where the next look for what is over begins
         self.size = 0
+        for row, value in table.scan(b"n"):
+            peer, known = _decode_peer(int.from_bytes(row[1:]), value)
+            self._known[peer], self._named[known.number] = known, peer
+            self._next = known.number + 1
+            self.size += known.count
 
-    def add(self, key: Key, peer: PeerId, addresses: tuple[bytes, ...], now: float) -> Outcome:
-        """A peer says that it has what is under a key."""
-        self.expire(now)
-        known = self._keys.get(key, OrderedDict())
-        if peer in known:
-            self._remove(key, peer)
-        elif self._counts.get(peer, 0) >= self._per_peer:
-            return "peer is over its share"
-        elif len(known) >= self._per_key:
-            self._remove(key, next(iter(known)))
-        elif self.size >= self._total:
-            return "full"
-        self._put(key, Provider(peer, addresses, now + self._expires))
-        return "kept"
+    def add(self, keys: Iterable[Key], peer: PeerId, addresses: tuple[bytes, ...], now: float) -> list[Key]:
+        """A peer says that it has what is under these keys; return those for which there is no room."""
+        known = self._known.get(peer)
+        if known is None:
+            if len(self._known) >= self._most_peers:
+                return list(keys)
+            known = _Known(self._next, 0, addresses)
+        until = int(now) + self._expires
+        wanted = list(dict.fromkeys(keys))
+        counts = {known.number: known.count}
+        writes: dict[bytes, bytes | None] = {}
+        refused: list[Key] = []
+        own = known.number
+        for key, value in zip(wanted, self._table.get_all([b"k" + key for key in wanted]), strict=True):
+            said = _pairs(value)
+            has = any(number == own for number, _ in said)
+            if not has and counts[own] >= min(self._per_peer, self._total - self.size):
+                refused.append(key)
+                continue
+            said = self._current([pair for pair in said if pair[0] != own], now, counts)
+            if not has:
+                if len(said) >= self._per_key:
+                    self._release(said.pop()[0], counts)
+                counts[own] += 1
+                self.size += 1
+            writes[b"k" + key] = b"".join(_PAIR.pack(*pair) for pair in [(own, until), *said])
+        if writes:
+            self._next = max(self._next, own + 1)
+            self._named[own] = peer
+            self._known[peer] = replace(known, addresses=addresses)
+            self._write(writes, counts)
+        return refused
 
     def of(self, key: Key, now: float) -> list[Provider]:
         """Return who has said so and is not over, the newest first."""
-        return [each for each in reversed(self._keys.get(key, OrderedDict()).values()) if each.until > now]
-
-    def expire(self, now: float) -> int:
-        """Forget what is over; return how many records that were."""
-        gone = 0
-        while self._oldest:
-            (key, peer), until = next(iter(self._oldest.items()))
-            if until > now:
-                break
-            self._remove(key, peer)
-            gone += 1
-        return gone
+        found = []
+        for number, until in _pairs(self._table.get(b"k" + key)):
+            peer = self._named.get(number)
+            if peer is not None and self._is_now(until, now):
+                found.append(Provider(peer, self._known[peer].addresses, until))
+        return found
 
     def count(self, peer: PeerId) -> int:
         """Return how many records are a peer's."""
-        return self._counts.get(peer, 0)
+        known = self._known.get(peer)
+        return known.count if known is not None else 0
 
-    def rows(self) -> Iterator[tuple[Key, Provider]]:
-        """Yield all records, those first that end first."""
-        for key, peer in self._oldest:
-            yield key, self._keys[key][peer]
+    def expire(self, now: float, most: int = 2000) -> int:
+        """Look at the next `most` keys, and forget what is over there, or ends later than anything said now could, as
+        the clock was another then; return how many records that were."""
+        writes: dict[bytes, bytes | None] = {}
+        counts: dict[int, int] = {}
+        gone = 0
+        last = b""
+        for looked, (row, value) in enumerate(self._table.scan(b"k", self._swept)):
+            if looked >= most:
+                last = row[1:]
+                break
+            said = _pairs(value)
+            stays = self._current(said, now, counts)
+            if len(stays) < len(said):
+                gone += len(said) - len(stays)
+                writes[row] = b"".join(_PAIR.pack(*pair) for pair in stays) or None
+        self._swept = last
+        self._write(writes, counts)
+        return gone
 
-    def put_back(self, key: Key, provider: Provider, now: float) -> None:
-        """Take a record from before a restart, in the order of `rows`. What is over, or ends later than anything said
-        now could, as the clock was another then, is left out or shortened."""
-        until = min(provider.until, now + self._expires)
-        known = self._keys.get(key, OrderedDict())
-        fits = self.size < self._total and len(known) < self._per_key and self.count(provider.peer) < self._per_peer
-        if until > now and fits and provider.peer not in known:
-            self._put(key, Provider(provider.peer, provider.addresses, until))
+    # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _put(self, key: Key, provider: Provider) -> None:
-        self._keys.setdefault(key, OrderedDict())[provider.peer] = provider
-        self._counts[provider.peer] = self._counts.get(provider.peer, 0) + 1
-        self._oldest[key, provider.peer] = provider.until
-        self.size += 1
+    def _is_now(self, until: int, now: float) -> bool:
+        return now < until <= now + self._expires + AHEAD
 
-    def _remove(self, key: Key, peer: PeerId) -> None:
-        known = self._keys[key]
-        del known[peer], self._oldest[key, peer]
-        if not known:
-            del self._keys[key]
-        self._counts[peer] -= 1
-        if not self._counts[peer]:
-            del self._counts[peer]
-        self.size -= 1
+    def _current(self, said: list[tuple[int, int]], now: float, counts: dict[int, int]) -> list[tuple[int, int]]:
+        """Return what is not over of a row that is about to be written without the rest."""
+        stays = [pair for pair in said if self._is_now(pair[1], now)]
+        if len(stays) < len(said):
+            for pair in said:
+                if pair not in stays:
+                    self._release(pair[0], counts)
+        return stays
+
+    def _release(self, number: int, counts: dict[int, int]) -> None:
+        """Count one record of a peer less."""
+        peer = self._named.get(number)
+        if peer is not None:
+            counts[number] = counts.get(number, self._known[peer].count) - 1
+            self.size -= 1
+
+    def _write(self, writes: dict[bytes, bytes | None], counts: dict[int, int]) -> None:
+        for number, count in counts.items():
+            peer = self._named[number]
+            row = b"n" + number.to_bytes(4)
+            if count > 0:
+                self._known[peer] = replace(self._known[peer], count=count)
+                writes[row] = _encode_peer(peer, self._known[peer])
+            else:
+                del self._known[peer], self._named[number]
+                writes[row] = None
+        if writes:
+            self._table.write(writes)
+
+
+def _pairs(value: bytes | None) -> list[tuple[int, int]]:
+    return [(number, until) for number, until in _PAIR.iter_unpack(value)] if value is not None else []
+
+
+def _encode_peer(peer: PeerId, known: _Known) -> bytes:
+    parts = (peer, *known.addresses)
+    return known.count.to_bytes(4) + b"".join(len(part).to_bytes(2) + part for part in parts)
+
+
+def _decode_peer(number: int, value: bytes) -> tuple[PeerId, _Known]:
+    parts, at = [], 4
+    while at < len(value):
+        size = int.from_bytes(value[at : at + 2])
+        parts.append(value[at + 2 : at + 2 + size])
+        at += 2 + size
+    return PeerId(parts[0]), _Known(number, int.from_bytes(value[:4]), tuple(parts[1:]))

@@ -49,6 +49,10 @@ class Sweep:
         """Return the point whose nearest peers are to be looked up now."""
         return None if self.is_done else self._points[self._at]
 
+    def next_key(self) -> Key | None:
+        """Return the key that is at `next_target`."""
+        return None if self.is_done else self._keys[self._at]
+
     def found(self, peers: Sequence[PeerId]) -> list[Batch]:
         """The nearest peers to the target are these; return what to tell whom, and go on behind it.
 

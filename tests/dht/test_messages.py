@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from shoal.dht.messages import (
     MAX_ADDRESSES,
     MAX_KEY,
+    MAX_KEYS,
     MAX_PEERS,
-    Malformed,
+    MAX_RECORD,
     Message,
     Peer,
     Record,
     Type,
-    read_varint,
-    varint,
-    with_length,
 )
+from shoal.dht.protobuf import Malformed, read_varint, varint, with_length
 
 peers = st.builds(
     Peer,
     st.binary(min_size=1, max_size=64),
     st.lists(st.binary(max_size=64), max_size=MAX_ADDRESSES).map(tuple),
     st.integers(0, 3),
+    st.binary(max_size=300),
 )
 messages = st.builds(
     Message,
@@ -35,6 +35,8 @@ messages = st.builds(
     st.none() | st.builds(Record, st.binary(max_size=64), st.binary(max_size=200), st.text("0123TZ:-.", max_size=20)),
     st.lists(peers, max_size=5).map(tuple),
     st.lists(peers, max_size=5).map(tuple),
+    st.binary(max_size=300),
+    st.lists(st.binary(min_size=1, max_size=MAX_KEY), max_size=20).map(tuple),
 )
 
 
@@ -62,6 +64,11 @@ def test_the_bytes_are_those_of_the_specification() -> None:
     assert with_length(asks.encode())[0] == 7
 
 
+def test_a_batch_names_its_keys_and_who_sends_it_in_fields_that_others_skip() -> None:
+    batch = Message(Type.ADD_PROVIDER, sender=b"me", keys=(b"k1", b"k2"))
+    assert batch.encode() == b"\x08\x02\x5a\x02me\x82\x01\x02k1\x82\x01\x02k2"
+
+
 def test_fields_that_are_not_known_are_skipped() -> None:
     known = Message(Type.PING).encode()
     assert (
@@ -80,6 +87,9 @@ def test_fields_that_are_not_known_are_skipped() -> None:
         bytes(70_000),
         Message(Type.PING, bytes(MAX_KEY + 1)).encode(),
         Message(Type.FIND_NODE, closer=(Peer(b"p"),) * (MAX_PEERS + 1)).encode(),
+        Message(Type.ADD_PROVIDER, keys=(b"k",) * (MAX_KEYS + 1)).encode(),
+        Message(Type.ADD_PROVIDER, keys=(b"",)).encode(),
+        Message(Type.FIND_NODE, sender=bytes(MAX_RECORD + 1)).encode(),
         Message(Type.FIND_NODE, closer=(Peer(b"p", (b"a",) * (MAX_ADDRESSES + 1)),)).encode(),
     ],
 )

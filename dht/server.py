@@ -1,0 +1,74 @@
+"""Answering what other peers ask. Pure: what was asked, by whom and when goes in, what to answer comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal.dht import addresses
+from shoal.dht.keyspace import Key, PeerId, point
+from shoal.dht.limits import BURST, KEYS, KEYS_BURST, QUESTIONS, Buckets
+from shoal.dht.messages import Message, Peer, Type
+from shoal.dht.providers import Providers
+from shoal.dht.routing import Contact, RoutingTable
+
+TOLD = 20  # peers that are nearer, in one answer
+MOST_ADDRESSES = 8  # of a peer
+
+
+class TooMuch(Exception):
+    """The peer asks more than it may."""
+
+
+class Server:
+    """Of one peer. `record_of`: the signed record of a peer, if one is known."""
+
+    def __init__(
+        self, table: RoutingTable, providers: Providers, record_of: Callable[[PeerId], bytes] = lambda peer: b""
+    ) -> None:
+        self._table = table
+        self._providers = providers
+        self._record_of = record_of
+        self._questions = Buckets(QUESTIONS, BURST)
+        self._keys = Buckets(KEYS, KEYS_BURST)
+        self.asked = 0
+
+    def answer(self, peer: PeerId, message: Message, now: float, wall: float) -> Message | None:
+        """Return what to answer, if anything. `now`: seconds, monotonic; `wall`: Unix seconds. Raises TooMuch."""
+        if not self._questions.take(peer, 1, now):
+            raise TooMuch("more questions than a peer may ask")
+        self.asked += 1
+        match message.type:
+            case Type.PING:
+                return Message(Type.PING)
+            case Type.ADD_PROVIDER:
+                return self._add(peer, message, now, wall)
+            case Type.GET_PROVIDERS:
+                found = self._providers.of(Key(message.key), wall)
+                providers = tuple(Peer(each.peer, each.addresses[:MOST_ADDRESSES]) for each in found)
+                return Message(message.type, message.key, closer=self._closer(peer, message.key), providers=providers)
+            case Type.FIND_NODE | Type.GET_VALUE:  # no values are kept
+                return Message(message.type, message.key, closer=self._closer(peer, message.key))
+            case Type.PUT_VALUE:
+                raise TooMuch("values are not kept here")
+
+    def _add(self, peer: PeerId, message: Message, now: float, wall: float) -> Message | None:
+        """A peer speaks for itself alone, whatever it says."""
+        own = next((each for each in message.providers if each.id == peer), None)
+        if own is None:
+            return None
+        keys = [Key(key) for key in message.keys or ((message.key,) if message.key else ())]
+        if not self._keys.take(peer, len(keys), now):
+            raise TooMuch("more keys than a peer may announce")
+        refused = self._providers.add(keys, peer, own.addresses[:MOST_ADDRESSES], wall)
+        return Message(Type.ADD_PROVIDER, keys=tuple(refused)) if message.keys else None
+
+    def _closer(self, peer: PeerId, key: bytes) -> tuple[Peer, ...]:
+        """Return the known peers nearest to a key; `key` may be a peer id, which is looked for in the same way."""
+        near = self._table.nearest(point(Key(key)), TOLD + 1)
+        return tuple(self._told(contact) for contact in near if contact.peer != peer and contact.answered is not None)[
+            :TOLD
+        ]
+
+    def _told(self, contact: Contact) -> Peer:
+        binary = addresses.encode_all(contact.addresses[:MOST_ADDRESSES])
+        return Peer(contact.peer, binary, 0, self._record_of(contact.peer))

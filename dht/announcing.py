@@ -72,9 +72,10 @@ class Announcing:
             with trio.move_on_after(wait):
                 await self._news.wait()
 
-    def retry(self) -> None:
-        """Others can be reached that could not be before: try again what is due."""
-        self._news.set()
+    def somebody_came(self) -> None:
+        """A peer can be reached that could not be before: try again what nobody took."""
+        if self._failures:
+            self._news.set()
 
     async def sweep(self, keys: Iterable[Key]) -> bool:
         """Announce keys now; return whether all are kept by somebody."""
@@ -83,6 +84,7 @@ class Announcing:
             self.left = sweep.left
             near = await self._teller.nearest_to(key)
             if not near:
+                self.left = 0
                 return False
             batches = sweep.found(near)
             kept = await self._tell(batches)

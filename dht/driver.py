@@ -109,6 +109,7 @@ class Dht:
         self._records: dict[PeerId, PeerRecord] = {}
         self._checked: dict[bytes, PeerRecord] = {}  # by envelope: signatures are checked once
         self._own_record: PeerRecord | None = None
+        self._woken = trio.Event()
         self._server = Server(self.routing, self.providers, self._record_of)
         self._upkeep = Upkeep(self.routing, own, rng)
         self.announcing = Announcing(self, table, wall)
@@ -202,9 +203,9 @@ class Dht:
         if peer != self.own:
             self.routing.heard_of(peer, addresses)
 
-    def moved(self) -> None:
-        """This peer's addresses changed."""
-        self._own_record = None
+    def wake(self) -> None:
+        """There may be other seeds than before: try them now."""
+        self._woken.set()
 
     def save(self) -> None:
         """Write who is known."""
@@ -257,6 +258,9 @@ class Dht:
             self.stats.failed += 1
             self.routing.failed(peer)
             return None
+        known = self.routing.get(peer)
+        if known is None or known.answered is None:
+            self.announcing.somebody_came()
         record = self._take_record(answer.sender) if answer.sender else None
         said = multiaddrs.decode_all(record.addresses) if record is not None and record.peer == peer else ()
         self.routing.answered(peer, said or self._where(peer, heard), trio.current_time())
@@ -326,7 +330,9 @@ class Dht:
             if trio.current_time() - saved >= SAVE_EVERY:
                 self.save()
                 saved = trio.current_time()
-            await trio.sleep(TEND_EVERY * (0.5 + self._rng.random()))
+            with trio.move_on_after(TEND_EVERY * (0.5 + self._rng.random())):
+                await self._woken.wait()
+            self._woken = trio.Event()
 
     async def _do(self, action: Check | Refresh, limit: trio.CapacityLimiter) -> None:
         async with limit:

@@ -129,6 +129,9 @@ class Access:
         found = dict.fromkeys(self._account.peers())
         if self._account.is_revoked:
             return []
+        for person in self._shares.people.values() if not accepted else ():
+            seed = self._shares.roster_of(person.id) if person.is_seed else None
+            found |= dict.fromkeys(seed.devices if seed is not None else ())
         for roster in self._shares.all.values():
             if not self._takes_part(roster):
                 continue

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import cbor2
+from blake3 import blake3
 
 from shoal.crdt import roster
 from shoal.crdt.catalog import Catalog, FolderEntry, make_statement
@@ -24,6 +25,7 @@ from shoal.node.store import Store, StoreFull
 from shoal.node.vault import OPEN, Vault, is_sealed
 
 ACCOUNT = b"account"
+DISCOVERY_CONTEXT = "shoal 2026-11 account discovery key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,11 @@ class Account:
         return Invitation(
             self.id, dict(self._secrets), tuple(self._roster.statements), tuple(self._catalog.statements())
         )
+
+    @property
+    def discovery(self) -> bytes:
+        """What the keys are made of under which the account's devices find each other: it changes with its secrets."""
+        return blake3(self._sealing_secret(), derive_key_context=DISCOVERY_CONTEXT).digest()
 
     def check_member(self) -> None:
         """Raises UserError when this device was revoked."""

@@ -11,16 +11,18 @@ from pathlib import Path
 import cbor2
 
 from shoal.node.account import ACCOUNT
+from shoal.node.bans import BANS
 from shoal.node.folder.selection import stored
 from shoal.node.holding import HELD
 from shoal.node.limits import LIMITS
 from shoal.node.private import write_private
+from shoal.node.seed_service import SEED
 from shoal.node.shares import PEOPLE, SHARES
 from shoal.node.store import Store
 
 BACKUP = "account.backup"  # its name in the home
 FOLDERS = b"folders"
-KEYS = (ACCOUNT, FOLDERS, LIMITS, SHARES, PEOPLE, HELD)
+KEYS = (ACCOUNT, FOLDERS, LIMITS, SHARES, PEOPLE, HELD, BANS, SEED)
 
 
 def back_up(store: Store, path: Path) -> None:

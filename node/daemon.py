@@ -30,10 +30,12 @@ from shoal.node.account import Account, Invitation
 from shoal.node.attesting import Attesting
 from shoal.node.audit import Audit
 from shoal.node.backup import BACKUP, FOLDERS, back_up
+from shoal.node.bans import Bans
 from shoal.node.bulkhead import bulkhead
 from shoal.node.conversations import Conversations
 from shoal.node.errors import UserError
 from shoal.node.events import EventLog
+from shoal.node.finding import Finding
 from shoal.node.folder.coming import Coming
 from shoal.node.folder.disk import Disk
 from shoal.node.folder.linux import Linux
@@ -44,6 +46,7 @@ from shoal.node.home import Home
 from shoal.node.instance import is_copy, mark_own
 from shoal.node.joining import Joining
 from shoal.node.limits import Limits
+from shoal.node.mail import Mail
 from shoal.node.meeting import PROTOCOL as SHARE
 from shoal.node.meeting import Meeting
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
@@ -53,6 +56,8 @@ from shoal.node.protection import Protection
 from shoal.node.recovery import PROTOCOL as RECOVER
 from shoal.node.recovery import Recovery
 from shoal.node.runtime import FolderRuntime
+from shoal.node.seed_service import SeedService
+from shoal.node.seeds import Seeds
 from shoal.node.serving import Serving
 from shoal.node.session import PROTOCOL as SYNC
 from shoal.node.session import Session
@@ -114,6 +119,11 @@ class Node:
         self.pairing = Pairing(self)
         self.sharing = Sharing(self, store, now_ms)
         self.holding = Holding(self, store)
+        self.bans = Bans(store)
+        self.seeds = Seeds(self)
+        self.mail = Mail(self, store)
+        self.service: SeedService | None = None  # where this node is a seed
+        self.finding = Finding(self, store)
         self.meeting = Meeting(self)
         self.joining = Joining(self)
         self.subfolders = SubFolders(self)
@@ -142,6 +152,7 @@ class Node:
         host.handle(MEMBERSHIP, self.membership.serve)
         host.handle(RECOVER, self.recovery.serve)
         host.handle(SHARE, self.meeting.serve)
+        self.finding.begin(host)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
@@ -152,6 +163,10 @@ class Node:
             self.start(self.sharing.run)
             self.start(self.subfolders.run)
             self.start(self.joining.run)
+            self.start(self.finding.run)
+            self.start(self.seeds.run)
+            if self.service is not None:
+                self.start(self.service.run)
             if mdns:
                 self._start_mdns()
             self.holding.load()
@@ -254,6 +269,29 @@ class Node:
     def chosen(self) -> None:
         """What is wanted of a folder here changed."""
         self.back_up()
+
+    async def ban(self, device: DeviceId, reason: str) -> None:
+        """Talk to a peer no more. Raises UserError, StoreFull."""
+        if device == self.key.id:
+            raise UserError("own-device", "a device does not ban itself", "")
+        self.bans.ban(device, reason, now_ms())
+        self.events.add("banned", f"{self.sharing.access.name_of(device)} is banned", device=peer_id_text(device))
+        self.membership.trust()
+        await self.host.disconnect(device)
+
+    def lift_ban(self, device: DeviceId) -> bool:
+        """Talk to a peer again; return whether it was banned. Raises StoreFull."""
+        lifted = self.bans.lift(device)
+        if lifted:
+            self.events.add("ban-lifted", f"{self.sharing.access.name_of(device)} is banned no more")
+            self.membership.trust()
+        return lifted
+
+    def serve_as_seed(self) -> SeedService:
+        """Be a seed, from the start on."""
+        self.service = SeedService(self, self._store)
+        self.finding.mode = "server"
+        return self.service
 
     def has_folders(self) -> bool:
         """Return whether any folder is kept here."""
@@ -403,6 +441,7 @@ class Node:
         self.membership.account_changed()
         self.sharing.account_changed()
         self.subfolders.look()
+        self.sharing.wake()
         for conversation in self.sessions.values():
             conversation.say_hello()
 

@@ -61,8 +61,13 @@ class Holding:
         access = self._node.sharing.access
         held = HeldFolder(self._store, folder, partial(access.is_known, folder=folder))
         held.limit = partial(access.limit, folder=folder)
+        held.room = partial(self._room, folder)
         held.grown = self._node.wake_sessions
         self.all[folder] = held
+
+    def _room(self, folder: FolderId) -> int | None:
+        roster, service = self._node.sharing.shares.of(folder), self._node.service
+        return service.room(roster.founder) if service is not None and roster is not None else None
 
     def _save(self) -> None:
         self._store.write([("meta", HELD, cbor2.dumps([bytes(folder) for folder in self.all]))], sync=True)

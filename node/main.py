@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from shoal.node.errors import EXIT_STORE, UserError
+from shoal.node.errors import EXIT_STORE, EXIT_USAGE, UserError
 from shoal.node.home import DEFAULT_API, DEFAULT_LISTEN, Home, find_home, parse_bulk, split_bind
 from shoal.node.priority import step_back
 from shoal.node.private import write_private
@@ -25,6 +25,7 @@ from shoal.node.store import StoreDamaged, StoreFull
 
 if TYPE_CHECKING:
     from shoal.bootstrap.bulk import BulkPort
+    from shoal.crdt.model import DeviceId
 
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 CHECK_SECONDS = 0.3  # of the start are for reading the store through
@@ -43,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--default-folder", action="store_true")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--password-stdin", action="store_true")
+    parser.add_argument("--dht", choices=("auto", "server", "client", "off"), default="auto")
+    parser.add_argument("--bootstrap", action="append", default=[])
+    parser.add_argument("--announce", action="append", default=[])
+    parser.add_argument("--seed", action="store_true")
+    parser.add_argument("--open", action="store_true", default=None)
+    parser.add_argument("--closed", action="store_false", dest="open", default=None)
+    parser.add_argument("--quota", type=int)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     home = find_home(options.home)
@@ -124,6 +132,10 @@ async def _run(home: Home, options: argparse.Namespace, password: str | None) ->
     try:
         restored = restore(store, home.path / BACKUP)
         node = Node(store, seed, options.name, home.path, vault)
+        node.finding.mode = options.dht
+        node.finding.bootstrap = _bootstrap(options.bootstrap)
+        if options.seed:
+            node.serve_as_seed().set(is_open=options.open, quota=options.quota)
         if restored:
             node.events.add("restored", "the store was lost: account and folders are back from their copy")
         listen = options.listen or [DEFAULT_LISTEN]
@@ -154,6 +166,15 @@ def _bulk_port(listen: Sequence[str], options: argparse.Namespace) -> BulkPort |
     if port == "off":
         return None
     return listen_for_bulk(listen, port if port is not None else 0 if options.listen else None)
+
+
+def _bootstrap(texts: list[str]) -> dict[DeviceId, tuple[str, ...]]:
+    from shoal.node.finding import parse_bootstrap
+
+    try:
+        return parse_bootstrap(texts)
+    except ValueError as error:
+        raise UserError("bad-address", str(error), "give --bootstrap /ip4/HOST/tcp/PORT/p2p/ID", EXIT_USAGE) from error
 
 
 def _check_bind(host: str, port: int) -> None:

@@ -150,7 +150,8 @@ class Membership:
 
     def trust(self) -> None:
         """Keep connections to the devices that are to be talked to."""
-        self._node.peering.trust([*self._node.sharing.access.sought(), *self._dismissed])
+        wanted = [*self._node.sharing.access.sought(), *self._dismissed]
+        self._node.peering.trust(device for device in wanted if not self._node.bans.is_banned(device))
 
     def _tell_of_changes(self) -> None:
         """Say what became of the account's devices and keys, whoever did it."""

@@ -1,8 +1,8 @@
 """What two devices of an account, or of two that share a folder, say to each other while connected, by `/shoal/sync/1`.
 
 Frames of canonical CBOR, each an array whose first element is its kind:
-    ["hello", roster statements, catalog statements, addresses]   at the start, and again when any of it changed; to a
-                                        device of another account the addresses alone
+    ["hello", roster statements, catalog statements, addresses]   at the start, and again when any of it changed: of
+                                        the account; a seed says that of the peer's; others the addresses alone
     ["share", bundles, people]          what is known of shared folders, see `meeting`; at the start and when it changed
     ["sync", folder id, message]        a message of `crdt.antientropy` about a folder that the sender has joined
     ["need", folder id, files, bytes]   what the sender's disk still lacks of the folder; 0, 0: it is in sync
@@ -115,12 +115,8 @@ class Session:
     # -- told by the node --------------------------------------------------------------------------------------------
 
     def say_hello(self) -> None:
-        """Tell all that is known of the account, and where this device is."""
-        if self._is_own:
-            known = self._node.account.invitation()
-            self._queue(["hello", list(known.roster), list(known.catalog), self._node.addresses(self.device)])
-        else:
-            self._queue(["hello", [], [], self._node.addresses(self.device)])
+        """Tell what the peer may know of the account, and where this device is."""
+        self._queue(["hello", *self._node.mail.told_to(self.device), self._node.addresses(self.device)])
 
     def tell_shares(self) -> None:
         """Tell what the peer may know of shared folders."""
@@ -210,11 +206,6 @@ class Session:
         return machine is not None and replica is not None and machine.we_hold_all(replica.frontier)
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _is_own(self) -> bool:
-        """Whether the peer is of this account."""
-        return self._node.account.is_member(self.device)
 
     def _may_sync(self, folder: FolderId) -> bool:
         return self._node.sharing.access.may_sync(self.device, folder)
@@ -345,11 +336,11 @@ class Session:
                     raise codec.Malformed("not a message of this protocol")
 
     def _on_hello(self, roster: Any, catalog: Any, addresses: Any) -> None:
-        if self._is_own:
-            self._node.account.merge(
-                [codec.as_bytes(said) for said in codec.as_list(roster)],
-                [codec.as_bytes(said) for said in codec.as_list(catalog)],
-            )
+        self._node.mail.take(
+            self.device,
+            [codec.as_bytes(said) for said in codec.as_list(roster)],
+            [codec.as_bytes(said) for said in codec.as_list(catalog)],
+        )
         self._node.on_hello(self.device, [codec.as_text(a, 512) for a in codec.as_list(addresses, most=64)])
 
     def _on_share(self, bundles: list[Any], people: list[Any]) -> None:

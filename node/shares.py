@@ -42,7 +42,8 @@ Bundle = tuple[FolderId, bytes, tuple[bytes, ...]]
 @dataclass(frozen=True, slots=True)
 class Person:
     """Another account. `named_ms`: when somebody of this account said what it is called, and whether it is a contact; 0
-    where that is only what it calls itself. `addresses`: where its devices may be, each with /p2p/ and an id."""
+    where that is only what it calls itself. `addresses`: where its devices may be, each with /p2p/ and an id;
+    `is_seed`: whether it is to hold this account's folders."""
 
     id: bytes
     name: str
@@ -50,15 +51,18 @@ class Person:
     named_ms: int = 0
     is_contact: bool = False
     addresses: tuple[str, ...] = ()
+    is_seed: bool = False
 
     def encode(self) -> list[Any]:
         """Return it as the devices of the account tell each other, and as it is stored."""
-        return [self.id, self.name, list(self.statements), self.named_ms, self.is_contact, list(self.addresses)]
+        fields = [self.id, self.name, list(self.statements), self.named_ms, self.is_contact, list(self.addresses)]
+        return [*fields, True] if self.is_seed else fields
 
     @classmethod
     def decode(cls, fields: Any) -> Person:
         """Raises codec.Malformed."""
-        account, name, statements, named_ms, is_contact, addresses = codec.as_list(fields, length=6)
+        said = codec.as_list(fields, most=7)
+        account, name, statements, named_ms, is_contact, addresses, is_seed = [*said, False] if len(said) == 6 else said
         return cls(
             codec.as_bytes(account, ACCOUNT),
             clean_name(codec.as_text(name, 4 * MAX_NAME)),
@@ -66,6 +70,7 @@ class Person:
             codec.as_int(named_ms),
             codec.as_bool(is_contact),
             tuple(codec.as_text(each, 512) for each in codec.as_list(addresses, most=MOST_ADDRESSES)),
+            codec.as_bool(is_seed),
         )
 
 
@@ -229,6 +234,7 @@ class Shares:
                 named_ms=person.named_ms,
                 is_contact=person.is_contact,
                 addresses=person.addresses,
+                is_seed=person.is_seed,
             )
         elif not known.named_ms and person.name and (not known.name or person.id in by):
             named = replace(named, name=person.name)
@@ -303,7 +309,7 @@ class Shares:
     def forget_contact(self, account: bytes, now_ms: int) -> None:
         """Have an account be a contact no more."""
         known = self.people[account]
-        self.people[account] = replace(known, is_contact=False, named_ms=max(now_ms, known.named_ms + 1))
+        self.people[account] = replace(known, is_contact=False, is_seed=False, named_ms=max(now_ms, known.named_ms + 1))
 
     def refresh(self) -> None:
         """Judge all anew, after an account's devices changed."""

@@ -62,7 +62,7 @@ class Sharing:
         self._due = trio.Event()
         self.changed = trio.Event()  # set, and replaced, as anything of it changes
         self._news = SharingNews(node.account, self, node.events)
-        node.account.is_shared = self._is_shared
+        node.account.is_shared = self.is_shared
         node.account.takes_part = self._takes_part
 
     async def run(self) -> None:
@@ -88,7 +88,8 @@ class Sharing:
     def _author(self) -> Author:
         return Author(self._node.account.id, self._node.key)
 
-    def _is_shared(self, entry: FolderEntry) -> bool:
+    def is_shared(self, entry: FolderEntry) -> bool:
+        """Return whether a folder is, or was, shared with other accounts."""
         roster = self.shares.of(entry.id)
         return bool(entry.founder) or (roster is not None and roster.said_of_roles)
 
@@ -447,6 +448,10 @@ class Sharing:
                 session.tell_shares()
                 session.admit(changed)
         self._followed = dict(self.shares.all)
+        self.wake()
+        node.back_up()
+
+    def wake(self) -> None:
+        """Wake who waits for `changed`."""
         self.changed.set()
         self.changed = trio.Event()
-        node.back_up()

@@ -1,7 +1,7 @@
 """One folder's logs in the store: entries as they came, signed and sealed, and how much of each log is held.
 
 Keys after the folder's 16 bytes: `log`: device + incarnation + seq -> entry; `meta`: b"head" + device + incarnation ->
-CBOR [length, hash].
+CBOR [length, hash]; b"size" -> of one that is held sealed, the bytes of its entries, 8 bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from shoal.crdt.log import Entry, LogHead, LogId
 from shoal.crdt.model import DeviceId, FolderId
 from shoal.node.store import Staging, Store
 
+SIZE = b"size"
 READ_LIMIT = 2 * 1024 * 1024  # bytes of entries read at once for a peer
 
 
@@ -169,9 +170,11 @@ class HeldFolder(OverLogs):
     def __init__(self, store: Store, folder: FolderId, is_known: Callable[[DeviceId], bool]) -> None:
         self.folder = folder
         self.grown: Callable[[], None] = lambda: None
+        self.room: Callable[[], int | None] = lambda: None  # bytes that may be held beside what is; None: any number
         self._staging = Staging(store)
         self._logs = StoredLogs(self._staging, folder)
         self._is_known = is_known
+        self.size = self._counted()  # bytes of entries
 
     @property
     def entries(self) -> int:
@@ -192,7 +195,12 @@ class HeldFolder(OverLogs):
                 except log.EntryRefused as error:
                     refusal = Refusal(str(error), misbehaved=error.blames_sender)
                     break
+                room = self.room()
+                if room is not None and len(encoded) > room:
+                    refusal = Refusal("there is no room for more of that account here", misbehaved=False)
+                    break
                 self._logs.put(entry.log, encoded, LogHead(entry.seq + 1, entry.hash))
+                self.size += len(encoded)
         if self.entries > before:
             self.grown()
         return refusal
@@ -206,22 +214,39 @@ class HeldFolder(OverLogs):
         beyond = self._logs.beyond_limits()
         with self._written():
             for log_id, head in beyond.items():
-                self._logs.cut(log_id, head)
+                self._cut(log_id, head)
         return bool(beyond)
 
     def erase(self) -> None:
         """Remove all of it from the store."""
         with self._written():
             for log_id in list(self.frontier):
-                self._logs.cut(log_id, LogHead())
+                self._cut(log_id, LogHead())
+
+    def _cut(self, log_id: LogId, head: LogHead) -> None:
+        for seq in range(head.length, self.frontier[log_id].length):
+            self.size -= len(self._logs.entry(log_id, seq) or b"")
+        self._logs.cut(log_id, head)
+
+    def _counted(self) -> int:
+        """Return what the store says of its size; counted once, where it does not."""
+        saved = self._staging.get("meta", self.folder + SIZE)
+        if saved is not None:
+            return int.from_bytes(saved)
+        return sum(len(entry) for _, entry in self._staging.scan("log", self.folder))
 
     @contextmanager
     def _written(self) -> Iterator[None]:
         """Write what is staged in the block, or have all be as it was."""
         try:
             yield
+            if self.frontier:
+                self._staging.put("meta", self.folder + SIZE, self.size.to_bytes(8))
+            else:
+                self._staging.delete("meta", self.folder + SIZE)
             self._staging.commit()
         except BaseException:
             self._staging.discard()
             self._logs.load()
+            self.size = self._counted()
             raise

@@ -84,6 +84,18 @@ class Sharers(Protocol):
         ...
 
 
+class Mails(Protocol):
+    """What the devices of an account say of it, directly or through a seed."""
+
+    def told_to(self, device: DeviceId) -> tuple[list[bytes], list[bytes]]:
+        """Return statements on devices, and on folders."""
+        ...
+
+    def take(self, device: DeviceId, roster: Sequence[bytes], catalog: Sequence[bytes]) -> None:
+        """Take what a device told."""
+        ...
+
+
 class Surroundings(Protocol):
     """What a session needs of its node."""
 
@@ -92,6 +104,11 @@ class Surroundings(Protocol):
     @property
     def sharing(self) -> Sharers:
         """The shared folders."""
+        ...
+
+    @property
+    def mail(self) -> Mails:
+        """What is said of accounts."""
         ...
 
     def replicas(self) -> Mapping[FolderId, Logs]:

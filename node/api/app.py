@@ -25,7 +25,10 @@ from shoal.node.api import (
     devices,
     limits,
     metadata,
+    metrics,
+    network,
     one_way,
+    seeds,
     selective,
     sharing,
     users,
@@ -41,6 +44,7 @@ from shoal.node.pairing_link import make_link
 from shoal.node.store import StoreDamaged, StoreFull
 
 MAX_BODY = 1 << 20
+OPEN = ("/api/docs", "/api/openapi.json", "/api/health", "/metrics")  # without a token
 
 
 class JoinPairing(BaseModel):
@@ -90,7 +94,7 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
         origin = request.headers.get("origin")
         if origin is not None and origin not in {f"http://{host}" for host in hosts}:
             return problem(403, "wrong-origin", "other web pages may not use this API")
-        if request.url.path not in ("/api/docs", "/api/openapi.json"):
+        if request.url.path not in OPEN:
             given = users.bearer(request)
             known = hmac.compare_digest(given.encode(), token.encode()) or node.users.token(given) is not None
             if not known and request.url.path != users.LOG_IN:
@@ -131,6 +135,15 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
     @app.get("/api/status")
     async def get_status() -> dict[str, Any]:
         return views.status(node)
+
+    @app.get("/api/health")
+    async def get_health() -> JSONResponse:
+        found = metrics.health(node)
+        return JSONResponse(found, status_code=200 if found["ok"] else 503)
+
+    @app.get("/metrics")
+    async def get_metrics() -> Response:
+        return Response(metrics.prometheus(node), media_type="text/plain; version=0.0.4")
 
     @app.get("/api/peers")
     async def get_peers() -> list[dict[str, Any]]:
@@ -204,6 +217,8 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
     devices.add_routes(app, node)
     account.add_routes(app, node)
     sharing.add_routes(app, node)
+    network.add_routes(app, node)
+    seeds.add_routes(app, node)
     users.add_routes(app, node, household)
     if is_first:
         accounts.add_routes(app, household)

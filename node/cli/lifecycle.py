@@ -10,21 +10,41 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.users import ask_password
-from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, UserError
+from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
 from shoal.node.home import DEFAULT_API, Home, find_home
+
+DHT_MODES = ("auto", "server", "client", "off")
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (up, down, unlock, lock, repair):
         app.command()(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a node is started. `password`: what its secrets are sealed by; `more`: arguments of the daemon's own."""
+
+    listen: Sequence[str] = ()
+    bulk: str = ""
+    api: str = DEFAULT_API
+    no_mdns: bool = False
+    name: str = ""
+    foreground: bool = False
+    default_folder: bool = False
+    eager: bool = False
+    password: str | None = None
+    more: Sequence[str] = ()
 
 
 def up(
@@ -40,25 +60,44 @@ def up(
     eager: Annotated[
         bool, typer.Option(help="Full priority at processor and disk, for a first sync or a machine of its own.")
     ] = False,
+    dht: Annotated[str, typer.Option(help="Part in the DHT: auto, server, client or off.")] = "auto",
+    bootstrap: Annotated[
+        list[str] | None, typer.Option(help="A peer to begin with, ADDRESS/p2p/ID; repeatable.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Start the node."""
-    start(listen, bulk, api_address, no_mdns, name, foreground, default_folder, eager, json_)
+    if dht not in DHT_MODES:
+        raise UserError(
+            "bad-mode", f"{dht!r} is no part in the DHT", f"choose one of {', '.join(DHT_MODES)}", EXIT_USAGE
+        )
+    more = ["--dht", dht]
+    for address in bootstrap or []:
+        more += ["--bootstrap", address]
+    _begin(Launch(listen or (), bulk, api_address, no_mdns, name, foreground, default_folder, eager, more=more), json_)
 
 
-def start(
-    listen: list[str] | None,
-    bulk: str,
-    api_address: str,
-    no_mdns: bool,
-    name: str,
-    foreground: bool,
-    default_folder: bool,
-    eager: bool,
-    json_: bool,
-    password: str | None = None,
-) -> None:
-    """Start the node, whose secrets are sealed by a password if one is given."""
+def _begin(launch: Launch, json_: bool) -> None:
+    """Start the node, and print how it stands."""
+    started = start(launch)
+    if started is None:
+        emit(json_, {"running": True, "started": False}, "The node is running already.")
+        return
+    if json_:
+        emit(True, {"running": True, "started": True, "pid": started["pid"], **started["device"]})
+        return
+    print(f"Shoal is running as {started['device']['name']!r}.")
+    for folder in started["folders"]:
+        print(f"It keeps {folder['path']} as {folder['name']!r}.")
+    me = as_called()
+    print(f"Pair another device:  {me} pair             shows a code; on the other device: shoal pair CODE")
+    print(f"Add a folder:         {me} folder add PATH")
+    print(f"See how it stands:    {me} status")
+
+
+def start(launch: Launch) -> dict[str, Any] | None:
+    """Start the node and wait until it answers; return its status and its process, None where it ran already. Raises
+    UserError."""
     home = Context.home
     if Context.account:
         raise UserError(
@@ -67,25 +106,26 @@ def start(
             f"shoal up, or: shoal account start {Context.account}",
         )
     home.ensure()
-    arguments = ["--home", str(home.path), "--api", api_address, "--name", name]
-    for address in listen or []:
+    arguments = ["--home", str(home.path), "--api", launch.api, "--name", launch.name, *launch.more]
+    for address in launch.listen:
         arguments += ["--listen", address]
-    arguments += ["--bulk", bulk] * bool(bulk)
-    arguments += ["--no-mdns"] * no_mdns + ["--default-folder"] * default_folder + ["--eager"] * eager
+    arguments += ["--bulk", launch.bulk] * bool(launch.bulk)
+    arguments += ["--no-mdns"] * launch.no_mdns
+    arguments += ["--default-folder"] * launch.default_folder + ["--eager"] * launch.eager
+    password = launch.password
     if password is None and _way(home) == "password":
         if not sys.stdin.isatty():
             raise UserError("locked", "this node's keys are sealed with a password", "start it with: shoal unlock")
         password = ask_password("Password")
     arguments += ["--password-stdin"] * (password is not None)
-    if foreground:
+    if launch.foreground:
         if password is not None:
             _give_on_stdin(password)
         os.execv(sys.executable, [sys.executable, "-m", "shoal.node.main", *arguments])
     if api().is_running():
-        emit(json_, {"running": True, "started": False}, "The node is running already.")
-        return
+        return None
     with open(home.log, "ab") as log:
-        start = log.tell()
+        begin = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "shoal.node.main", *arguments],
             stdin=subprocess.PIPE,
@@ -101,21 +141,12 @@ def start(
     while not api().is_running():
         code = process.poll()
         if code is not None:
-            raise _failed_start(home, start, code)
+            raise _failed_start(home, begin, code)
         if time.monotonic() > deadline:
             raise UserError("slow-start", "the node does not answer after a minute", f"see {home.log}", EXIT_TIMEOUT)
         time.sleep(0.05)
-    status = api().get("/api/status")
-    if json_:
-        emit(True, {"running": True, "started": True, "pid": process.pid, **status["device"]})
-        return
-    print(f"Shoal is running as {status['device']['name']!r}.")
-    for folder in status["folders"]:
-        print(f"It keeps {folder['path']} as {folder['name']!r}.")
-    me = _as_called()
-    print(f"Pair another device:  {me} pair             shows a code; on the other device: shoal pair CODE")
-    print(f"Add a folder:         {me} folder add PATH")
-    print(f"See how it stands:    {me} status")
+    status: dict[str, Any] = api().get("/api/status")
+    return {"pid": process.pid, **status}
 
 
 def _way(home: Home) -> str | None:
@@ -147,7 +178,7 @@ def unlock(
     if api().is_running():
         emit(json_, {"running": True, "started": False}, "The node is running already.")
         return
-    start(listen, "", api_address, no_mdns, "", False, False, False, json_, ask_password("Password"))
+    _begin(Launch(listen or (), "", api_address, no_mdns, password=ask_password("Password")), json_)
 
 
 def lock(json_: Json = False) -> None:
@@ -157,7 +188,7 @@ def lock(json_: Json = False) -> None:
     down(json_)
 
 
-def _as_called() -> str:
+def as_called() -> str:
     """Return what to type for this command: its name where the shell finds it, else its path."""
     called = "shoal" if shutil.which("shoal") else sys.argv[0]
     return called if Context.home == find_home(None) else f"{called} --home {shlex.quote(str(Context.home.path))}"

@@ -19,8 +19,10 @@ from shoal.node.cli import (
     lifecycle,
     limits,
     metadata,
+    network,
     one_way,
     pairing,
+    seeds,
     selective,
     sharing,
     users,
@@ -28,7 +30,7 @@ from shoal.node.cli import (
 from shoal.node.cli.client import folder_route, with_query
 from shoal.node.cli.context import Context, Json, api, emit
 from shoal.node.cli.scrub import add_scrub
-from shoal.node.cli.show import printable, show_event, show_folders, show_peers, show_status, size
+from shoal.node.cli.show import printable, show_event, show_folders, show_status, size
 from shoal.node.errors import EXIT_FAILED, EXIT_TIMEOUT, EXIT_USAGE, UserError
 from shoal.node.home import find_home
 
@@ -179,13 +181,6 @@ def _blocked(folders: list[dict[str, Any]]) -> str:
 
 
 @app.command()
-def peers(json_: Json = False) -> None:
-    """List the other devices and their connections."""
-    found = api().get("/api/peers")
-    emit(True, found) if json_ else show_peers(found)
-
-
-@app.command()
 def scan(
     name: Annotated[str | None, typer.Argument(help="A folder; all by default.")] = None, json_: Json = False
 ) -> None:
@@ -219,6 +214,8 @@ limits.add_commands(app)
 devices.add_commands(app)
 account.add_commands(app)
 users.add_commands(app)
+network.add_commands(app)
+seeds.add_commands(app)
 
 
 def main() -> None:

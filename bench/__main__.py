@@ -6,6 +6,7 @@ python -m bench scale --files 1000 10000 100000 [--alone] [--base DIR]
 python -m bench twins --files 100000 [--base DIR]
 python -m bench versions --mib 1024 --versions 100 [--base DIR]
 python -m bench link --ms 100 --mbit 200 --mib 256
+python -m bench dht --nodes 50 --keys 100000
 python -m bench swarm --devices 4 --mbit 100 --mib 200 [--small FILES]
 """
 
@@ -21,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import floors, link, scale, swarm, twins, versions
+from bench import dht, floors, link, scale, swarm, twins, versions
 from bench.medians import medians
 from bench.shoal_devices import ShoalDevices
 from bench.syncthing_devices import SyncthingDevices
@@ -32,7 +33,7 @@ TOOLS: dict[str, Callable[[Path, int], Devices]] = {"shoal": ShoalDevices, "sync
 
 def main() -> int:
     """Run, print rows, and the medians."""
-    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"], ["swarm"]):
+    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"], ["swarm"], ["dht"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -91,6 +92,8 @@ def _alone(what: str, arguments: list[str]) -> int:
     parser.add_argument("--versions", type=int, default=100, help="versions: how many")
     parser.add_argument("--devices", type=int, default=4, help="swarm: that lack what one has")
     parser.add_argument("--small", type=int, default=0, help="swarm: small files, instead of a large one")
+    parser.add_argument("--nodes", type=int, default=50, help="dht: how many")
+    parser.add_argument("--keys", type=int, default=100_000, help="dht: announced by one of them")
     parser.add_argument("--base", type=Path, help="where the folders are made; default a temporary directory")
     options = parser.parse_args(arguments)
     base = Path(tempfile.mkdtemp(prefix="shoal-bench-", dir=options.base))
@@ -103,6 +106,8 @@ def _alone(what: str, arguments: list[str]) -> int:
             floors.run(base, options.mib << 20, options.files)
         elif what == "swarm":
             swarm.run(base, options.devices, options.mbit, options.mib, options.small)
+        elif what == "dht":
+            dht.run(base, options.nodes, options.keys)
         elif what == "twins":
             twins.run(base, options.files[-1])
         else:

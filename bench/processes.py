@@ -44,6 +44,12 @@ class Daemon:
                         total += int(line.split()[1]) / 1024
         return total
 
+    def kill(self) -> None:
+        """End it and what it started, without a word."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def stop(self) -> None:
         """End it and what it started."""
         with contextlib.suppress(ProcessLookupError):

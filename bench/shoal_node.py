@@ -40,8 +40,10 @@ class Cost:
 class ShoalNode:
     """A node with a home and a folder of its own under `base`."""
 
-    def __init__(self, base: Path, name: str, folder: Path) -> None:
+    def __init__(self, base: Path, name: str, folder: Path, *arguments: str) -> None:
+        """`arguments`: more that the daemon is started with."""
         self.folder = folder
+        self._arguments = arguments
         self._name = name
         self._home = base / f"home-{name}"
         self._log = base / f"{name}.log"
@@ -53,7 +55,7 @@ class ShoalNode:
         """Start it, and wait for its API's first answer."""
         (self._home / "api.address").unlink(missing_ok=True)
         command = [sys.executable, "-m", "shoal.node.main", "--home", str(self._home), "--no-mdns", "--name"]
-        self.daemon = Daemon([*command, self._name, "--listen", self._listen, "--api", self._api], self._log)
+        self.daemon = Daemon([*command, self._name, "--listen", self._listen, "--api", self._api, *self._arguments], self._log)
         wait_until(self._answers, 120, "the node's first answer")
 
     def stop(self) -> None:

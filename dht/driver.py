@@ -220,6 +220,8 @@ class Dht:
 
     async def _walk(self, target: Point, question: Message, is_enough: Callable[[Message], bool]) -> Lookup:
         """Ask ever nearer peers, until `is_enough` says so of an answer."""
+        if not len(self.routing):
+            self._hear_of_seeds()
         known = [contact.peer for contact in self.routing.nearest(target)]
         lookup = Lookup(target, known, self.own, paths=min(PATHS, max(1, len(known) // 3)))
         heard: dict[PeerId, Peer] = {}
@@ -316,12 +318,15 @@ class Dht:
         name = message.type.name
         self.stats.sent[name] = self.stats.sent.get(name, 0) + 1
 
+    def _hear_of_seeds(self) -> None:
+        for peer, where in self._seeds().items():
+            if self.routing.get(peer) is None:
+                self.heard_of(peer, where)
+
     async def _tend(self) -> None:
         saved = trio.current_time()
         while True:
-            for peer, where in self._seeds().items():
-                if not len(self.routing) or self.routing.get(peer) is None:
-                    self.heard_of(peer, where)
+            self._hear_of_seeds()
             due = self._upkeep.due(trio.current_time())
             limit = trio.CapacityLimiter(AT_ONCE)
             async with trio.open_nursery() as nursery:

@@ -9,11 +9,12 @@ A look-up ends when the `k` nearest peers of each path that did not fail have an
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shoal.dht.keyspace import PeerId, Point, nearest
+from shoal.dht.keyspace import PeerId, Point, nearest, point
 
 K = 20
 ALPHA = 10  # queries in flight at once
@@ -25,10 +26,13 @@ State = Literal["known", "asked", "answered", "failed"]
 
 @dataclass(slots=True)
 class _Path:
-    """One of the look-ups. `states`: by peer; `hops`: by peer, how many were asked on the way to it."""
+    """One of the look-ups. `states`: by peer; `hops`: by peer, how many were asked on the way to it; `alive`: who did not
+    fail, by distance, the nearest first; `flying`: how many are asked now."""
 
     states: dict[PeerId, State] = field(default_factory=dict)
     hops: dict[PeerId, int] = field(default_factory=dict)
+    alive: list[tuple[int, PeerId]] = field(default_factory=list)
+    flying: int = 0
 
 
 class Lookup:
@@ -49,14 +53,17 @@ class Lookup:
 
     def next_queries(self) -> list[PeerId]:
         """Return whom to ask now, each counted as asked from here on."""
-        room = self._alpha - sum(state == "asked" for path in self._paths for state in path.states.values())
+        room = self._alpha - sum(path.flying for path in self._paths)
         queries: list[PeerId] = []
+        if room <= 0:
+            return queries
         waiting = [self._waiting(path) for path in self._paths]
         while room > 0 and any(waiting):
             for path, peers in zip(self._paths, waiting, strict=True):
                 if peers and room > 0:
                     peer = peers.pop(0)
                     path.states[peer] = "asked"
+                    path.flying += 1
                     queries.append(peer)
                     room -= 1
         self.asked += len(queries)
@@ -69,6 +76,7 @@ class Lookup:
             return []
         path = self._paths[number]
         path.states[peer] = "answered"
+        path.flying -= 1
         fresh = []
         for each in list(dict.fromkeys(closer))[:MOST_CLOSER]:
             if each != self._own and each not in self._taken and len(path.states) < MOST_KNOWN:
@@ -79,13 +87,17 @@ class Lookup:
     def failed(self, peer: PeerId) -> None:
         """A peer did not answer."""
         number = self._taken.get(peer)
-        if number is not None:
-            self._paths[number].states[peer] = "failed"
+        if number is None or self._paths[number].states[peer] == "failed":
+            return
+        path = self._paths[number]
+        path.flying -= path.states[peer] == "asked"
+        path.states[peer] = "failed"
+        del path.alive[bisect_left(path.alive, (self.target ^ point(peer), peer))]
 
     @property
     def is_done(self) -> bool:
         """Whether there is nobody left to ask."""
-        return not any("asked" in path.states.values() or self._waiting(path) for path in self._paths)
+        return not any(path.flying for path in self._paths) and not any(map(self._waiting, self._paths))
 
     @property
     def hops(self) -> int:
@@ -95,15 +107,16 @@ class Lookup:
 
     def result(self) -> list[PeerId]:
         """Return the nearest peers that answered, on all paths, the nearest first."""
-        answered = (peer for path in self._paths for peer, state in path.states.items() if state == "answered")
-        return nearest(self.target, answered, self._k)
+        answered = (each for path in self._paths for each in path.alive if path.states[each[1]] == "answered")
+        return [peer for _, peer in sorted(answered)[: self._k]]
 
     def _learn(self, number: int, peer: PeerId, hops: int) -> None:
         self._taken[peer] = number
-        self._paths[number].states[peer] = "known"
-        self._paths[number].hops[peer] = hops
+        path = self._paths[number]
+        path.states[peer] = "known"
+        path.hops[peer] = hops
+        insort(path.alive, (self.target ^ point(peer), peer))
 
     def _waiting(self, path: _Path) -> list[PeerId]:
         """Return who is yet to be asked of the nearest that did not fail."""
-        alive = (peer for peer, state in path.states.items() if state != "failed")
-        return [peer for peer in nearest(self.target, alive, self._k) if path.states[peer] == "known"]
+        return [peer for _, peer in path.alive[: self._k] if path.states[peer] == "known"]

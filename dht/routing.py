@@ -6,20 +6,26 @@ Pure: it opens no connection and reads no clock. It is told what happened, and s
   wait beside a full bucket, and take the place of one that failed. So nobody floods a table by appearing often.
 - Of one network (IPv4 /16, IPv6 /32) a bucket takes `PER_BUCKET` peers, and the table `PER_TABLE`, so that whoever has
   one network's addresses cannot fill it; loopback and private networks are not counted: they are one's own.
-- A peer is trusted to be there for `FRESH` seconds after it answered; after `FAILURES` in a row it leaves.
+- A peer is trusted to be there for `FRESH` seconds after it answered, or for half as long as it has been there by then,
+  up to `FRESH_MOST`: who has been there for long goes on to be (Stutzbach and Rejaie, 2006). After `FAILURES` in a row
+  it leaves.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from shoal.dht.keyspace import BITS, PeerId, Point, nearest, point, shared_bits
+from shoal.dht.keyspace import BITS, PeerId, Point, point, shared_bits
 
 K = 20
 WAITING = 10  # beside a full bucket
 FRESH = 15 * 60.0  # seconds
+FRESH_MOST = 2 * 3600.0
+FRESH_SHARE = 0.5  # of the time that it has been there
 FAILURES = 2
 PER_BUCKET = 3
 PER_TABLE = 32
@@ -28,12 +34,20 @@ PER_TABLE = 32
 @dataclass(frozen=True, slots=True)
 class Contact:
     """A peer that is known. `addresses`: multiaddrs as text; `answered`: when it did last, None before it did;
-    `failures`: since then."""
+    `failures`: since then; `since`: from when on it answered each time."""
 
     peer: PeerId
     addresses: tuple[str, ...]
     answered: float | None = None
     failures: int = 0
+    since: float | None = None
+
+    def is_stale(self, now: float) -> bool:
+        """Whether it is to be asked if it is there."""
+        if self.answered is None or self.failures:
+            return True
+        since = self.answered if self.since is None else self.since
+        return now - self.answered > min(FRESH_MOST, max(FRESH, FRESH_SHARE * (self.answered - since)))
 
 
 class RoutingTable:
@@ -45,6 +59,7 @@ class RoutingTable:
         self._k = k
         self._buckets: dict[int, dict[PeerId, Contact]] = {}
         self._waiting: dict[int, dict[PeerId, Contact]] = {}
+        self._networks: Counter[str] = Counter()  # how many of the table are in each
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -66,9 +81,11 @@ class RoutingTable:
     def answered(self, peer: PeerId, addresses: Iterable[str], now: float) -> None:
         """A peer answered, from one of these addresses."""
         known = self.get(peer)
-        contact = Contact(peer, tuple(addresses) or (known.addresses if known is not None else ()), now)
+        since = known.since if known is not None and not known.failures else None
+        where = tuple(addresses) or (known.addresses if known is not None else ())
+        contact = Contact(peer, where, now, 0, now if since is None else since)
         if known is not None:
-            self._buckets[self._bucket(peer)][peer] = contact
+            self._put(self._bucket(peer), contact)
         else:
             self._admit(contact)
 
@@ -80,29 +97,75 @@ class RoutingTable:
         if known is None:
             return
         if known.answered is None or known.failures + 1 >= FAILURES:
-            del self._buckets[place][peer]
+            self._drop(place, peer)
             self._fill(place)
         else:
             self._buckets[place][peer] = replace(known, failures=known.failures + 1)
 
-    def nearest(self, target: Point, most: int | None = None) -> list[Contact]:
-        """Return the known peers nearest to a point, those that answered before others of like distance."""
-        found = {contact.peer: contact for contact in self}
-        return [found[peer] for peer in nearest(target, found, self._k if most is None else most)]
+    def nearest(self, target: Point, most: int | None = None, *, there: bool = False) -> list[Contact]:
+        """Return the known peers nearest to a point. `there`: only those that answered, and did not fail since."""
+        wanted = self._k if most is None else most
+        found: list[Contact] = []
+        for group in self._outwards(target):
+            if there:
+                group = [each for each in group if each.answered is not None and not each.failures]
+            found += sorted(group, key=lambda each: target ^ point(each.peer))
+            if len(found) >= wanted:
+                break
+        return found[:wanted]
 
     def stale(self, now: float) -> list[Contact]:
         """Return the peers that have not answered for long, to be asked whether they are there."""
-        old = [each for each in self if each.answered is None or now - each.answered > FRESH]
+        old = [each for each in self if each.is_stale(now)]
         return sorted(old, key=lambda each: (each.answered or 0.0, each.peer))
 
-    def sparse(self, deepest: int = 16) -> list[int]:
+    def sparse(self, deepest: int = 16, *, fewer: int | None = None) -> list[int]:
         """Return the shared bits of buckets that have room, up to the deepest one that has anybody: where a look-up of
-        some point there would find more."""
+        some point there would find more. `fewer`: only those that have fewer peers than this."""
         filled = [place for place, bucket in self._buckets.items() if bucket]
         last = min(deepest, max(filled, default=0) + 1)
-        return [place for place in range(last + 1) if len(self._buckets.get(place, {})) < self._k]
+        return [place for place in range(last + 1) if self.size_of(place) < (self._k if fewer is None else fewer)]
+
+    def size_of(self, place: int) -> int:
+        """Return how many are known that share so many bits with this peer."""
+        return len(self._buckets.get(place, ()))
+
+    def reach(self) -> int:
+        """Return how many bits the `K` nearest that are known share with this peer, at least: a look-up of this peer's
+        own point finds all that there are so near to it."""
+        near = 0
+        for place in sorted(self._buckets, reverse=True):
+            near += len(self._buckets[place])
+            if near >= self._k:
+                return place
+        return 0
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _outwards(self, target: Point) -> Iterator[Iterable[Contact]]:
+        """Yield all contacts in groups, whoever is in one nearer to the target than any of the next."""
+        shared = shared_bits(self._own, target)
+        if shared in self._buckets:  # only these have the first bit in which the target differs from this peer
+            yield self._buckets[shared].values()
+        yield [each for place, bucket in self._buckets.items() if place > shared for each in bucket.values()]
+        for place in sorted((place for place in self._buckets if place < shared), reverse=True):
+            yield self._buckets[place].values()
+
+    def _put(self, place: int, contact: Contact) -> None:
+        bucket = self._buckets.setdefault(place, {})
+        known = bucket.get(contact.peer)
+        if known is not None and known.addresses != contact.addresses:
+            self._drop(place, contact.peer)
+        if known is None or known.addresses != contact.addresses:
+            self._networks.update(networks_of(contact.addresses))
+        bucket[contact.peer] = contact
+
+    def _drop(self, place: int, peer: PeerId) -> None:
+        gone = self._buckets[place].pop(peer)
+        for network in networks_of(gone.addresses):
+            self._networks[network] -= 1
+            if not self._networks[network]:
+                del self._networks[network]
 
     def _bucket(self, peer: PeerId) -> int:
         return shared_bits(self._own, point(peer))
@@ -117,9 +180,9 @@ class RoutingTable:
             if contact.answered is None or doubtful is None:
                 self._wait(place, contact)
                 return
-            del bucket[doubtful.peer]
+            self._drop(place, doubtful.peer)
         if self._is_diverse(place, contact):
-            bucket[contact.peer] = contact
+            self._put(place, contact)
 
     def _wait(self, place: int, contact: Contact) -> None:
         waiting = self._waiting.setdefault(place, {})
@@ -133,19 +196,23 @@ class RoutingTable:
         while waiting and len(self._buckets[place]) < self._k:
             _, contact = waiting.popitem()
             if self._is_diverse(place, contact):
-                self._buckets[place][contact.peer] = contact
+                self._put(place, contact)
 
     def _is_diverse(self, place: int, contact: Contact) -> bool:
         networks = networks_of(contact.addresses)
         if not networks:
             return True
         in_bucket = sum(bool(networks & networks_of(each.addresses)) for each in self._buckets.get(place, {}).values())
-        in_table = sum(bool(networks & networks_of(each.addresses)) for each in self)
-        return in_bucket < PER_BUCKET and in_table < PER_TABLE
+        return in_bucket < PER_BUCKET and all(self._networks[each] < PER_TABLE for each in networks)
 
 
 def networks_of(addresses: Iterable[str]) -> frozenset[str]:
     """Return the public networks that addresses are in."""
+    return _networks_of(tuple(addresses))
+
+
+@lru_cache(maxsize=32_768)
+def _networks_of(addresses: tuple[str, ...]) -> frozenset[str]:
     found = set()
     for address in addresses:
         parts = address.split("/")

@@ -64,10 +64,8 @@ class Server:
 
     def _closer(self, peer: PeerId, key: bytes) -> tuple[Peer, ...]:
         """Return the known peers nearest to a key; `key` may be a peer id, which is looked for in the same way."""
-        near = self._table.nearest(point(Key(key)), TOLD + 1)
-        return tuple(self._told(contact) for contact in near if contact.peer != peer and contact.answered is not None)[
-            :TOLD
-        ]
+        near = self._table.nearest(point(Key(key)), TOLD + 1, there=True)
+        return tuple([self._told(contact) for contact in near if contact.peer != peer][:TOLD])
 
     def _told(self, contact: Contact) -> Peer:
         binary = addresses.encode_all(contact.addresses[:MOST_ADDRESSES])

@@ -1,5 +1,10 @@
 """What keeps a routing table fresh: which peers to ask whether they are there, and where to look for more.
 
+Most of what is new is learnt on the way: who is asked whether it is there, is asked for peers in its part of the
+keyspace, if more of them are wanted, or else for such as are near to this one. A look-up costs as much as some sixty
+such questions, so it is left for when that does not do: for the peer's own point at first and each `REFRESH`, and for
+buckets that have fewer than `ROOMY` peers, after ever longer times when it brings nobody.
+
 Pure: it is asked what is due, and counts that as done.
 """
 
@@ -8,22 +13,25 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from shoal.dht.keyspace import BITS, PeerId, Point, point
-from shoal.dht.routing import RoutingTable
+from shoal.dht.keyspace import BITS, PeerId, Point, point, shared_bits
+from shoal.dht.routing import K, RoutingTable
 
 CHECKS = 20  # peers that are due for a check at once, at most
 LOOKS = 4  # look-ups that are due at once, at most
-REFRESH = 3600.0  # seconds between two looks for more in the same bucket
-REFRESH_SPARSE = 600.0  # the same for one that has room
+REFRESH = 3600.0  # seconds between two look-ups of this peer's own point
+REFRESH_SPARSE = 600.0  # between the first two looks for more in a bucket; twice as long after each that brought nobody
+REFRESH_MOST = 4 * 3600.0
 REFRESH_FEW = 30.0  # between the first two looks for who is near, while very few are known
+ROOMY = 10
 FEW = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Ask a peer whether it is there."""
+    """Ask a peer whether it is there, and whom it knows near a point."""
 
     peer: PeerId
+    target: Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,16 @@ class Refresh:
     target: Point
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A look for more. `at`: seconds; `size`: how many were known then; `wait`: how long to wait for the next, if it
+    brings nobody."""
+
+    at: float
+    size: int
+    wait: float
+
+
 class Upkeep:
     """Of one routing table."""
 
@@ -40,38 +58,45 @@ class Upkeep:
         self._table = table
         self._own = point(own)
         self._rng = rng
-        self._size = 0  # of the table, when it was last looked at
-        self._few = REFRESH_FEW
-        self._refreshed: dict[int, float] = {}  # by shared bits; BITS stands for this peer's own point
+        self._looks: dict[int, _Look] = {}  # by shared bits; BITS stands for this peer's own point
 
     def due(self, now: float) -> list[Check | Refresh]:
         """Return what to do now."""
-        checks: list[Check | Refresh] = [Check(each.peer) for each in self._table.stale(now)[:CHECKS]]
+        checks: list[Check | Refresh] = [
+            Check(each.peer, self._wanted(each.peer)) for each in self._table.stale(now)[:CHECKS]
+        ]
         return checks + [Refresh(self._in_bucket(place)) for place in self._places(now)]
 
+    def _wanted(self, peer: PeerId) -> Point:
+        """Return what to ask a peer for."""
+        place = shared_bits(self._own, point(peer))
+        return self._in_bucket(place) if self._table.size_of(place) < K else self._own
+
     def _places(self, now: float) -> list[int]:
-        sparse = set(self._table.sparse())
-        places = [BITS, *range(max(sparse, default=0) + 1)] if len(self._table) else []
-        chosen: list[int] = []
-        for place in places:
-            every = REFRESH_SPARSE if place in sparse else REFRESH
-            every = self._patience(len(self._table)) if place == BITS else every
-            if len(chosen) < LOOKS and now - self._refreshed.get(place, -REFRESH) >= every:
-                self._refreshed[place] = now
-                if place == BITS:
-                    self._few = min(2 * self._few, REFRESH_SPARSE)
-                chosen.append(place)
+        """Return the buckets to look for more in, and count them as looked at."""
+        size = len(self._table)
+        if not size:
+            return []
+        few = size < FEW
+        chosen = []
+        if self._is_due(BITS, size if few else FEW, now, *(REFRESH_FEW, REFRESH_SPARSE) if few else (REFRESH, REFRESH)):
+            chosen.append(BITS)
+        reach = self._table.reach()
+        for place in self._table.sparse(fewer=ROOMY):
+            if place < reach and len(chosen) < LOOKS:
+                if self._is_due(place, self._table.size_of(place), now, REFRESH_SPARSE, REFRESH_MOST):
+                    chosen.append(place)
         return chosen
 
-    def _patience(self, size: int) -> float:
-        """Return how long to wait between two looks for who is near: while very few are known it is longer each time
-        that brought nobody."""
-        if size >= FEW:
-            return REFRESH_SPARSE
-        if size > self._size:
-            self._few = REFRESH_FEW
-        self._size = size
-        return self._few
+    def _is_due(self, place: int, size: int, now: float, first: float, most: float) -> bool:
+        """Whether to look now where `size` are known. Between looks are `first` seconds, and twice as many after each
+        that brought nobody, up to `most`."""
+        last = self._looks.get(place)
+        wait = first if last is None or size > last.size else min(most, last.wait)
+        if last is not None and now - last.at < wait:
+            return False
+        self._looks[place] = _Look(now, size, min(most, 2 * wait) if last is not None else first)
+        return True
 
     def _in_bucket(self, shared: int) -> Point:
         """Return a random point that shares so many bits with this peer's."""

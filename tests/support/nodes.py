@@ -122,10 +122,10 @@ def running(*nodes: Node) -> Iterator[None]:
     """Have the daemons up in the block: started and stopped side by side, as most of that time is waiting."""
     with ThreadPoolExecutor(len(nodes)) as pool:
         try:
-            list(pool.map(Node.up, nodes))
+            list(pool.map(lambda node: node.up(), nodes))
             yield
         finally:
-            list(pool.map(Node.down, nodes))
+            list(pool.map(lambda node: node.down(), nodes))
 
 
 def pair(one: Node, other: Node) -> None:

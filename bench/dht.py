@@ -94,7 +94,7 @@ def _median(spent: Sequence[float | None]) -> float:
 
 
 def _peers(nodes: Sequence[ShoalNode]) -> int:
-    return min(node.ask("GET", "dht")["peers"] for node in nodes)
+    return min(int(node.ask("GET", "dht")["peers"]) for node in nodes)
 
 
 def _key(number: int) -> str:

@@ -55,7 +55,9 @@ class ShoalNode:
         """Start it, and wait for its API's first answer."""
         (self._home / "api.address").unlink(missing_ok=True)
         command = [sys.executable, "-m", "shoal.node.main", "--home", str(self._home), "--no-mdns", "--name"]
-        self.daemon = Daemon([*command, self._name, "--listen", self._listen, "--api", self._api, *self._arguments], self._log)
+        self.daemon = Daemon(
+            [*command, self._name, "--listen", self._listen, "--api", self._api, *self._arguments], self._log
+        )
         wait_until(self._answers, 120, "the node's first answer")
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import cbor2
 
+from shoal.bootstrap.circuit_addresses import MARK
 from shoal.crdt.model import DeviceId
 
 KEPT = 16  # addresses of a peer
@@ -65,4 +66,6 @@ class AddressBook:
 
 
 def _bare(address: str) -> str:
-    return address.split("/p2p/")[0]
+    """Return an address without the id of the device itself: that of a relay stays."""
+    way, mark, _ = address.partition(MARK)
+    return way + mark if mark else address.split("/p2p/")[0]

@@ -6,6 +6,8 @@ What is wrapped, and why (each has a test that fails without):
 - the inbound limiter, whose slots are never given back, is opened, and the limits of `limits` stand in its place;
 - dialling names address and peer, under a deadline; `connect` of py-libp2p tries one address and may hang for 75 s;
 - nothing dials by itself, and failed peers are not put on a list.
+
+A connection is direct or relayed (`circuit`); a peer may have both for a while, and new streams take the direct one.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import errno
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Literal, Protocol
 
 import trio
 from libp2p import new_host
+from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as x25519_key
 from libp2p.custom_types import TProtocol
@@ -32,19 +37,32 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr import Multiaddr
 
+from shoal.bootstrap.connections import Connections, answers, raw_of
+from shoal.bootstrap.dialling import dial_direct, first_of
 from shoal.bootstrap.interfaces import interface_addresses
 from shoal.bootstrap.limits import InboundLimits
+from shoal.bootstrap.observing import OBSERVE, Observations, read_answer, tell
 from shoal.bootstrap.peerid import device_from_bytes, peer_id_bytes, peer_id_text
 from shoal.bootstrap.stream import PeerStream
+from shoal.bootstrap.tcp import Source, mend_remote_addresses, read_target
 from shoal.bootstrap.tuning import tune_libp2p
 from shoal.crdt.model import DeviceId
 from shoal.transfer.stream import ByteStream, StreamClosed
 
 Handler = Callable[[ByteStream], Awaitable[None]]
+Reachable = Literal["public", "private", "unknown"]
 
 DIAL_SECONDS = 8.0
 OPEN_SECONDS = 10.0
-STAGGER_SECONDS = 0.25  # between the starts of dials to one peer's addresses
+
+
+class DialCircuit(Protocol):
+    """Connects to a peer at the address of a circuit, or raises anything."""
+
+    def __call__(self, address: str, device: DeviceId) -> Awaitable[None]: ...
+
+
+CHECK_SECONDS = 3.0  # that the other end of an older connection has to answer when its peer connects anew
 
 
 class ListenError(Exception):
@@ -58,17 +76,32 @@ class Unreachable(Exception):
 class Host:
     """This device on the network. Made by `run_host`."""
 
-    def __init__(self, host: Any, device: DeviceId) -> None:
+    def __init__(self, host: Any, device: DeviceId, upgrades: Connections) -> None:
         self.device = device
         self.on_connected: Callable[[DeviceId, str], None] = lambda device, address: None
         self.on_disconnected: Callable[[DeviceId], None] = lambda device: None
+        self.on_relayed: Callable[[DeviceId], None] = lambda device: None
+        """Called when a peer has connected to this device through a relay."""
+        self.on_direct: Callable[[DeviceId], None] = lambda device: None
+        """Called when a peer is connected both directly and through a relay."""
+        self.announced: Callable[[], list[str]] = list
+        """Where this device can be reached, too: by a name, a port of the router, a relay (with its own id then)."""
+        self.upgrades = upgrades
+        self.observations = Observations()
+        self.reachable: Reachable = "unknown"
+        self.dial_circuit: DialCircuit | None = None
+        """None: circuits are not dialled."""
         self._host = host
         self._network = host.get_network()
+        self._news = trio.Event()
+        self._nursery: trio.Nursery
 
     def addresses(self) -> list[str]:
-        """Return the multiaddrs that others can dial, with the peer id, wildcards spelt out by interface."""
+        """Return the multiaddrs that others can dial, with the peer id: those that were announced, and those that are
+        listened on, wildcards spelt out by interface."""
         own = peer_id_text(self.device)
-        return [f"{address}/p2p/{own}" for address in self._listening()]
+        told = dict.fromkeys([*self.announced(), *self._listening()])
+        return [address if "/p2p-circuit/" in address else f"{address}/p2p/{own}" for address in told]
 
     def handle(self, protocol: str, handler: Handler) -> None:
         """Serve a protocol: each stream is given to `handler`, and ends with it, whatever it raises."""
@@ -97,32 +130,33 @@ class Host:
         raise StreamClosed("the peer did not answer in time")
 
     async def connect(self, device: DeviceId, addresses: Sequence[str], seconds: float = DIAL_SECONDS) -> str:
-        """Dial the addresses side by side, a moment apart; return the one that worked. Raises Unreachable."""
-        peer = ID(peer_id_bytes(device))
-        won: list[str] = []
-        async with trio.open_nursery() as nursery:
-
-            async def dial(address: str) -> None:
-                with trio.move_on_after(seconds):
-                    try:
-                        await self._network.dial_addr(_transport_part(address), peer)
-                    except Exception:
-                        return
-                    won.append(address)
-                    nursery.cancel_scope.cancel()
-
-            for address in addresses:
-                nursery.start_soon(dial, address)
-                await trio.sleep(STAGGER_SECONDS)
-        self._network.unblock_peer(peer)
-        if not won:
+        """Dial the addresses side by side, a moment apart, those through relays last; return the one that worked.
+        Raises Unreachable."""
+        circuit = partial(self.dial_circuit, device=device) if self.dial_circuit is not None else None
+        direct = partial(dial_direct, device=device, upgrades=self.upgrades, sources=self.sources())
+        won = await first_of(addresses, direct, circuit, seconds)
+        self._network.unblock_peer(ID(peer_id_bytes(device)))
+        if won is None:
             raise Unreachable(f"none of {len(addresses)} addresses answered")
-        return won[0]
+        return won
 
     async def disconnect(self, device: DeviceId) -> None:
         """Close every connection to the peer."""
-        with contextlib.suppress(Exception), trio.move_on_after(2):
-            await self._network.close_peer(ID(peer_id_bytes(device)))
+        await self.close(self._connections(device))  # those that there are now: another may come meanwhile
+
+    def ways(self, device: DeviceId) -> list[Any]:
+        """Return the connections to a peer, for `close` and `are_closed`."""
+        return self._connections(device)
+
+    def are_closed(self, ways: Sequence[Any]) -> bool:
+        """Return whether none of these connections is open any more."""
+        return all(connection.is_closed for connection in ways)
+
+    async def close(self, ways: Sequence[Any]) -> None:
+        """Close connections."""
+        for connection in ways:
+            with contextlib.suppress(Exception), trio.move_on_after(2):
+                await connection.close()
 
     def connected(self) -> set[DeviceId]:
         """Return the peers with a connection."""
@@ -133,6 +167,95 @@ class Host:
                     found.add(device_from_bytes(peer.to_bytes()))
         return found
 
+    def is_relayed(self, device: DeviceId) -> bool:
+        """Whether a peer is connected through relays only."""
+        kinds = {_is_relayed(connection) for connection in self._connections(device)}
+        return kinds == {True}
+
+    def is_direct(self, device: DeviceId) -> bool:
+        """Whether a peer is connected directly."""
+        return any(not _is_relayed(connection) for connection in self._connections(device))
+
+    async def wait_direct(self, device: DeviceId) -> None:
+        """Wait until a peer is connected directly."""
+        while not self.is_direct(device):
+            await self._news.wait()
+
+    async def wait_changed(self) -> None:
+        """Wait until a connection comes or goes."""
+        await self._news.wait()
+
+    async def drop_relayed(self, device: DeviceId) -> None:
+        """Close a peer's relayed connections."""
+        await self.close([connection for connection in self._connections(device) if _is_relayed(connection)])
+
+    def interfaces(self) -> list[str]:
+        """Return the hosts of this machine that are listened on."""
+        return list(dict.fromkeys(str(read_host(address)) for address in self._listening()))
+
+    async def drop_from(self, hosts: Collection[str]) -> None:
+        """Close the connections from hosts of this machine that it has no more: they are dead, and silent."""
+        all_ = [connection for those in self._network.connections.values() for connection in those]
+        await self.close([each for each in all_ if not _is_relayed(each) and _own_host(each) in hosts])
+
+    def sources(self) -> list[Source]:
+        """Return the hosts and ports that are listened on, wildcards as such."""
+        found = []
+        for listener in self._network.listeners.values():
+            found += [(t.host, t.port) for t in (read_target(str(address)) for address in listener.get_addrs())]
+        return found
+
+    async def ask_observed(self, device: DeviceId) -> None:
+        """Ask a connected peer under which address it sees this device, for `observed`. Raises StreamClosed,
+        ValueError."""
+        stream = await self.open(device, OBSERVE)
+        try:
+            seen = await read_answer(stream)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await stream.aclose()
+        muxed: Any = stream._stream.muxed_conn  # type: ignore[attr-defined]
+        dialled_from = getattr(muxed, "shoal_from", ("", 0))
+        ports = {port for _, port in self.sources()}
+        self.observations.add(device, seen, from_listening=dialled_from[1] in ports)
+
+    def observed(self) -> list[str]:
+        """Return the multiaddrs under which peers see this device, or would, the most likely first, without its id."""
+        return self.observations.addresses({port for _, port in self.sources()})
+
+    def candidates(self) -> list[str]:
+        """Return where a peer may try to reach this device, without its id: as others see it, and by interface."""
+        own = [address for address in self._listening() if not read_host(address).is_loopback]
+        return list(dict.fromkeys([*self.observed(), *own]))
+
+    def noticed(self, connection: Any) -> None:
+        """Take in a new connection."""
+        device = device_from_bytes(connection.muxed_conn.peer_id.to_bytes())
+        remote = connection.muxed_conn.get_remote_address()
+        relayed = _is_relayed(connection)
+        self.changed()
+        self.on_connected(device, f"{remote[0]}:{remote[1]}" if remote else "")
+        for other in self._connections(device):  # a peer that connects anew may have lost those from before
+            if other is not connection:
+                self._nursery.start_soon(self._check, other)
+        if relayed and not connection.muxed_conn.is_initiator:
+            self.on_relayed(device)
+        if len({_is_relayed(each) for each in self._connections(device)}) > 1:
+            self.on_direct(device)
+
+    async def _check(self, connection: Any) -> None:
+        """Close a connection whose other end does not answer."""
+        if not await answers(connection, CHECK_SECONDS):
+            await self.close([connection])
+
+    def changed(self) -> None:
+        """Wake who waits for a change."""
+        self._news.set()
+        self._news = trio.Event()
+
+    def _connections(self, device: DeviceId) -> list[Any]:
+        return [c for c in self._network.connections.get(ID(peer_id_bytes(device)), []) if not c.is_closed]
+
     def _listening(self) -> list[str]:
         found: list[str] = []
         for listener in self._network.listeners.values():
@@ -141,8 +264,21 @@ class Host:
         return found
 
 
-def _transport_part(address: str) -> Multiaddr:
-    return Multiaddr(address.split("/p2p/")[0])
+def read_host(address: str) -> IPv4Address | IPv6Address:
+    """Return the host of an address that has a number for it. Raises ValueError."""
+    return ip_address(read_target(address).host)
+
+
+def _own_host(connection: Any) -> str:
+    """Return the host of this machine that a connection is from; "" where that is not known."""
+    try:  # of the raw connection, py-libp2p's stream and trio's below it
+        return str(raw_of(connection).stream.stream.socket.getsockname()[0])
+    except (AttributeError, OSError):
+        return ""
+
+
+def _is_relayed(connection: Any) -> bool:
+    return bool(connection.get_connection_type() == ConnectionType.RELAYED)
 
 
 class _Notifee:
@@ -153,13 +289,12 @@ class _Notifee:
 
     async def connected(self, network: Any, connection: Any) -> None:
         with contextlib.suppress(ValueError):
-            device = device_from_bytes(connection.muxed_conn.peer_id.to_bytes())
-            remote = connection.muxed_conn.get_remote_address()
-            self._host.on_connected(device, f"{remote[0]}:{remote[1]}" if remote else "")
+            self._host.noticed(connection)
 
     async def disconnected(self, network: Any, connection: Any) -> None:
         with contextlib.suppress(ValueError):
             device = device_from_bytes(connection.muxed_conn.peer_id.to_bytes())
+            self._host.changed()
             if device not in self._host.connected():
                 self._host.on_disconnected(device)
 
@@ -186,6 +321,7 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
     """Listen on `listen` (multiaddrs) as the device of `seed`, until the block ends. Raises ListenError."""
     quiet_libp2p()
     tune_libp2p()
+    mend_remote_addresses()
     for address in listen:
         _check_free(address)
     key = create_new_key_pair(seed)
@@ -198,17 +334,20 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
     )
     network: Any = host.get_network()
     network._inbound_limiter.total_tokens = math.inf
-    InboundLimits().guard(network)
+    upgrades = Connections(network, InboundLimits())
     _guard_streams(network)
     device = device_from_bytes(host.get_id().to_bytes())
-    made = Host(host, device)
+    made = Host(host, device, upgrades)
+    made.handle(OBSERVE, tell)
     network.register_notifee(_Notifee(made))
     try:
         async with host.run(listen_addrs=[Multiaddr(address) for address in listen]):
             if listen and not made._listening():
                 raise ListenError(f"cannot listen on {', '.join(listen)}: the port is in use, or the address not ours")
             try:
-                yield made
+                async with trio.open_nursery() as made._nursery:
+                    yield made
+                    made._nursery.cancel_scope.cancel()
             finally:  # py-libp2p leaves listening sockets open, and those of connections to the garbage collector
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                     for listener in list(network.listeners.values()):

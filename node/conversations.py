@@ -5,6 +5,7 @@ A peer's fault ends that peer's conversation alone, which `Peering` begins anew 
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import trio
@@ -36,6 +37,7 @@ class Conversations:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._incoming: dict[DeviceId, trio.MemorySendChannel[ByteStream]] = {}
+        self._early: dict[DeviceId, ByteStream] = {}  # came before the conversation that it is for
         self._back_by: dict[DeviceId, float] = {}
 
     def may_resume(self, device: DeviceId) -> bool:
@@ -63,6 +65,8 @@ class Conversations:
         arrived, streams = trio.open_memory_channel[ByteStream](4)
         introduced = False
         self._incoming[device] = arrived
+        if device in self._early:
+            arrived.send_nowait(self._early.pop(device))
         self._node.peering.announce_up()
         try:
             with trio.fail_after(20):
@@ -81,8 +85,17 @@ class Conversations:
             introduced = False
         finally:
             self._incoming.pop(device, None)
+            with contextlib.suppress(trio.WouldBlock):
+                while True:  # opened for the conversation after this one
+                    await self._keep(streams.receive_nowait())
         if not introduced and device in self._node.host.connected() and self._node.account.is_known(device):
             await self._node.membership.ask(device)  # why it does not converse
+
+    async def _keep(self, stream: ByteStream) -> None:
+        device = DeviceId(stream.peer)
+        if device in self._early:
+            await _reset(self._early.pop(device))
+        self._early[device] = stream
 
     async def _awaited(self, device: DeviceId, streams: trio.MemoryReceiveChannel[ByteStream]) -> ByteStream:
         """Return the stream that the other opens; where it does not, ask why."""
@@ -104,8 +117,7 @@ class Conversations:
             self._node.sessions.pop(device, None)
             self._node.on_left(device)
             self._back_by[device] = trio.current_time() + BACK_AFTER_LOSS
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await stream.reset()
+            await _reset(stream)
         return conversation.introduced
 
     def _session_failed(self, device: DeviceId, reason: str) -> None:
@@ -134,3 +146,8 @@ class Conversations:
                 if device not in self._node.host.connected():
                     raise
                 await trio.sleep(0.2)
+
+
+async def _reset(stream: ByteStream) -> None:
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+        await stream.reset()

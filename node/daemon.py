@@ -69,6 +69,7 @@ from shoal.node.surroundings import Logs
 from shoal.node.swarm import Swarm
 from shoal.node.users import Users
 from shoal.node.vault import OPEN, Vault
+from shoal.node.ways import Ways
 from shoal.transfer.buffers import shared
 from shoal.transfer.bulk import PROTOCOL as BULK
 from shoal.transfer.client import Fetcher
@@ -124,6 +125,7 @@ class Node:
         self.mail = Mail(self, store)
         self.service: SeedService | None = None  # where this node is a seed
         self.finding = Finding(self, store)
+        self.ways = Ways(self)
         self.meeting = Meeting(self)
         self.joining = Joining(self)
         self.subfolders = SubFolders(self)
@@ -134,6 +136,7 @@ class Node:
         self.serving = Serving(self)
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
+        self._moved = trio.Event()
         self._conversations: Conversations
         self._nursery: trio.Nursery
 
@@ -153,6 +156,10 @@ class Node:
         host.handle(RECOVER, self.recovery.serve)
         host.handle(SHARE, self.meeting.serve)
         self.finding.begin(host)
+        self.ways.begin(host)
+        self.peering.on_lost = self.finding.lost
+        self.peering.punch = self.ways.punching.begin
+        self.ways.punching.on_direct = self.peering.upgraded
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.peering.run)
@@ -165,10 +172,11 @@ class Node:
             self.start(self.joining.run)
             self.start(self.finding.run)
             self.start(self.seeds.run)
+            self.start(self.ways.run)
             if self.service is not None:
                 self.start(self.service.run)
             if mdns:
-                self._start_mdns()
+                self.start(self._find_locally)
             self.holding.load()
             for folder, path in self._joined().items():
                 entry = self.account.folders().get(FolderId(folder))
@@ -533,11 +541,24 @@ class Node:
         with contextlib.suppress(StoreFull):  # addresses are heard again
             self._store.write([("meta", BOOK, data)], sync=False)
 
-    def _start_mdns(self) -> None:
-        ports = [(a.split("/")[2], int(a.split("/")[4])) for a in self.host.addresses() if a.startswith("/ip4/")]
-        if ports:
-            self.mdns = Mdns(self.key.id, ports[0][1], self._on_found)
-            self.start(self.mdns.run, [host for host, _ in ports])
+    async def _find_locally(self) -> None:
+        """Announce this device on the local networks that the machine is in, and hear of others there."""
+        while True:
+            moved = self._moved
+            hosts = [host for host in self.host.interfaces() if ":" not in host]
+            ports = [port for host, port in self.host.sources() if ":" not in host]
+            async with trio.open_nursery() as nursery:
+                if hosts and ports:
+                    self.mdns = Mdns(self.key.id, ports[0], self._on_found)
+                    nursery.start_soon(self.mdns.run, hosts)
+                await moved.wait()
+                nursery.cancel_scope.cancel()
+
+    def on_moved(self) -> None:
+        """The machine's addresses changed."""
+        moved, self._moved = self._moved, trio.Event()
+        moved.set()
+        self.peering.moved()
 
     def _on_found(self, found: Found) -> None:
         self.peering.hint(found.device, found.addresses)

@@ -154,7 +154,7 @@ class Finding:
                 with contextlib.suppress(ValueError):
                     device = device_from_bytes(found.peer)
                     if device in missing and found.addresses:
-                        self._node.peering.hint(device, found.addresses)
+                        self._node.peering.suggest(device, found.addresses)
             missing &= self._missing()
             if not missing:
                 return

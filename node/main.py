@@ -133,6 +133,7 @@ async def _run(home: Home, options: argparse.Namespace, password: str | None) ->
         restored = restore(store, home.path / BACKUP)
         node = Node(store, seed, options.name, home.path, vault)
         node.finding.mode = options.dht
+        node.ways.names = options.announce
         node.finding.bootstrap = _bootstrap(options.bootstrap)
         if options.seed:
             node.serve_as_seed().set(is_open=options.open, quota=options.quota)

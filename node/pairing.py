@@ -61,7 +61,8 @@ class Pairing:
         device = hints[0][0]
         invitation = await self._ask(device, [address for _, address in hints], code)
         await self._node.become_part_of(invitation)
-        self._node.reached(device, hints[0][1])
+        for _, address in reversed(hints):
+            self._node.reached(device, address)
         other = self._node.account.devices().get(device, "the other device")
         self._node.events.add("paired", f"paired with {other}")
         return other

@@ -15,8 +15,13 @@ ADDRESSES = 3  # in a link, so that its QR code stays small
 
 
 def chosen_addresses(addresses: Sequence[str]) -> list[str]:
-    """Return the addresses for a link: those of the machine itself come last."""
-    return sorted(addresses, key=lambda address: "/127." in address or "/::1/" in address)[:ADDRESSES]
+    """Return the addresses for a link: one of each kind first, those of the machine itself last."""
+    kinds: dict[str, list[str]] = {"direct": [], "circuit": [], "own": []}
+    for address in addresses:
+        is_own = "/127." in address or "/::1/" in address
+        kinds["circuit" if "/p2p-circuit" in address else "own" if is_own else "direct"].append(address)
+    first = [kinds[kind][0] for kind in ("direct", "circuit") if kinds[kind]]
+    return list(dict.fromkeys([*first, *kinds["direct"], *kinds["circuit"], *kinds["own"]]))[:ADDRESSES]
 
 
 def make_link(code: str, addresses: Sequence[str]) -> str:

@@ -102,6 +102,7 @@ def device_view(node: Node, device: DeviceId) -> dict[str, Any]:
         "is_own": node.account.is_member(device),
         "connected": session is not None,
         "address": node.peering.remote.get(device, ""),
+        "relayed": node.host.is_relayed(device),
         "known_addresses": node.known_addresses(device),
         "last_seen_ms": node.last_seen_ms(device),
         "received_per_s": round(down),

@@ -114,7 +114,8 @@ def show_peers(devices: list[dict[str, Any]]) -> None:
     for device in devices:
         seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(device["last_seen_ms"] / 1000))
         away = f"last seen {seen}" if device["last_seen_ms"] else "never seen"
-        connection = device["address"] if device["connected"] else away
+        connection = "through a relay" if device["relayed"] else device["address"]
+        connection = connection if device["connected"] else away
         folders = "; ".join(f"{folder['name']}: {_state(folder)}" for folder in device["folders"])
         speeds = [("in", device["received_per_s"]), ("out", device["sent_per_s"])]
         speed = ", ".join(f"{size(count)}/s {way}" for way, count in speeds if count)

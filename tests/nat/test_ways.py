@@ -1,0 +1,177 @@
+"""Two devices behind routers of their own, and seeds in public: they find each other, connect directly where their
+routers allow it, and through a relay where not; and a folder syncs over whichever way there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns import Internet, Kind, Machine
+from nodes import Node, wait_in_sync
+
+pytestmark = pytest.mark.e2e
+
+
+class Device(Node):
+    """A node on a machine of its own."""
+
+    def __init__(self, home: Path, machine: Machine, *, is_seed: bool = False) -> None:
+        super().__init__(home)
+        self.machine = machine
+        self.prefix = machine.prefix
+        self.is_seed = is_seed
+        self.mdns = False
+        self.api = "127.0.0.1:8484"
+        self.listen = "/ip4/0.0.0.0/tcp/22400"
+
+    def up(self, *more: str) -> None:
+        command = ["seed", "up", "--open"] if self.is_seed else ["up"]
+        if not self.is_seed and not self.mdns:
+            more = ("--no-mdns", *more)
+        self.run(*command, "--api", self.api, "--name", self.home.name, "--listen", self.listen, *more)
+
+    def peer(self, name: str) -> Any:
+        """Return what is known of another device, by its name."""
+        return next((each for each in self.json("peers") if each["name"] == name), {"connected": False})
+
+
+@contextmanager
+def running(*devices: Device) -> Iterator[None]:
+    try:
+        for device in devices:
+            device.up()
+        yield
+    finally:
+        for device in devices:
+            device.down()
+
+
+def until(holds: Callable[[], Any], seconds: float) -> float:
+    """Wait until something holds; return how long it took."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds, f"it did not come about in {seconds} s"
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def joined(one: Device, other: Device, *seeds: Device) -> None:
+    """Have one use the seeds, and the other be of its account."""
+    for seed in seeds:
+        one.run("seed", "add", seed.json("seed", "card")["card"])
+    until(lambda: sum("p2p-circuit" in a for a in one.json("status")["device"]["addresses"]) >= len(seeds), 20)
+    other.run("pair", one.json("pair")["link"])
+
+
+def sync(one: Device, other: Device, name: str) -> None:
+    """Have a folder go from one to the other."""
+    here, there = one.home.with_name(f"{name} here"), one.home.with_name(f"{name} there")
+    here.mkdir()
+    (here / "small").write_text("small")
+    (here / "large").write_bytes(bytes(range(256)) * 8192)
+    one.run("folder", "add", str(here), "--name", name)
+    other.run("folder", "join", name, str(there))
+    wait_in_sync(one, other)
+    assert (there / "large").read_bytes() == (here / "large").read_bytes()
+
+
+PUNCHED: list[tuple[Kind, Kind]] = [("cone", "cone"), ("rst", "cone"), ("full", "symmetric"), ("full", "cone")]
+RELAYED: list[tuple[Kind, Kind]] = [("symmetric", "symmetric"), ("cone", "symmetric")]
+
+
+@pytest.mark.parametrize("kinds", PUNCHED, ids="-".join)
+def test_they_connect_directly_where_their_routers_allow_it(
+    internet: Internet, tmp_path: Path, kinds: tuple[Kind, Kind]
+) -> None:
+    seed = Device(tmp_path / "seed", internet.host("seed"), is_seed=True)
+    one = Device(tmp_path / "one", internet.router("home", kinds[0]).device("one"))
+    other = Device(tmp_path / "other", internet.router("office", kinds[1]).device("other"))
+    with running(seed, one, other):
+        joined(one, other, seed)
+        took = until(lambda: (peer := one.peer("other"))["connected"] and not peer["relayed"], 20)
+        print(f"{kinds}: direct after {took:.1f} s")
+        sync(one, other, "F")
+
+
+@pytest.mark.parametrize("kinds", RELAYED, ids="-".join)
+def test_they_go_through_a_relay_where_their_routers_do_not(
+    internet: Internet, tmp_path: Path, kinds: tuple[Kind, Kind]
+) -> None:
+    seed = Device(tmp_path / "seed", internet.host("seed"), is_seed=True)
+    one = Device(tmp_path / "one", internet.router("home", kinds[0]).device("one"))
+    other = Device(tmp_path / "other", internet.router("office", kinds[1]).device("other"))
+    with running(seed, one, other):
+        joined(one, other, seed)
+        took = until(lambda: one.peer("other")["connected"], 20)
+        print(f"{kinds}: through a relay after {took:.1f} s")
+        sync(one, other, "F")
+        assert one.peer("other")["relayed"]
+
+
+def test_behind_ipv6_firewalls_they_connect_directly(internet: Internet, tmp_path: Path) -> None:
+    seed = Device(tmp_path / "seed", internet.host("seed"), is_seed=True)
+    one = Device(tmp_path / "one", internet.router("home", "firewall6").device("one"))
+    other = Device(tmp_path / "other", internet.router("office", "firewall6").device("other"))
+    for device in (seed, one, other):
+        device.listen = "/ip6/::/tcp/22400"
+    with running(seed, one, other):
+        joined(one, other, seed)
+        until(lambda: (peer := one.peer("other"))["connected"] and not peer["relayed"], 20)
+        sync(one, other, "F")
+
+
+def changes_come(one: Device, other: Device, name: str, seconds: float) -> float:
+    """Have a change go from one to the other; return how long it took."""
+    here, there = one.home.with_name(f"{name} here"), one.home.with_name(f"{name} there")
+    text = str(time.monotonic())
+    (here / text).write_text(text)
+    return until(lambda: (there / text).exists(), seconds)
+
+
+def test_when_a_relay_dies_they_go_on_through_another(internet: Internet, tmp_path: Path) -> None:
+    seeds = [Device(tmp_path / f"seed{n}", internet.host(f"seed{n}"), is_seed=True) for n in range(2)]
+    one = Device(tmp_path / "one", internet.router("home", "symmetric").device("one"))
+    other = Device(tmp_path / "other", internet.router("office", "symmetric").device("other"))
+    with running(*seeds, one, other):
+        joined(one, other, *seeds)
+        sync(one, other, "F")
+        until(lambda: sum("p2p-circuit" in a for a in other.json("status")["device"]["addresses"]) == 2, 20)
+        seeds[0].kill()
+        took = changes_come(one, other, "F", 15)
+        seeds[0].up()
+        until(lambda: sum("p2p-circuit" in a for a in other.json("status")["device"]["addresses"]) == 2, 60)
+        seeds[1].machine.cut()  # it vanishes without a word
+        print(f"killed: {took:.1f} s, vanished: {changes_come(one, other, 'F', 30):.1f} s")
+
+
+def test_a_device_in_another_network_is_found_again(internet: Internet, tmp_path: Path) -> None:
+    seed = Device(tmp_path / "seed", internet.host("seed"), is_seed=True)
+    home, office, hotel = (internet.router(name) for name in ("home", "office", "hotel"))
+    one, other = Device(tmp_path / "one", home.device("one")), Device(tmp_path / "other", office.device("other"))
+    with running(seed, one, other):
+        joined(one, other, seed)
+        sync(one, other, "F")
+        hotel.attach(one.machine)
+        took = changes_come(one, other, "F", 10)
+        home.attach(other.machine)
+        hotel.attach(one.machine)  # both, at the same time
+        print(f"one moved: {took:.1f} s, both: {changes_come(one, other, 'F', 15):.1f} s")
+
+
+def test_in_a_network_that_leads_nowhere_they_find_each_other(internet: Internet, tmp_path: Path) -> None:
+    lan = internet.lan("lan")
+    one, other = Device(tmp_path / "one", lan.device("one")), Device(tmp_path / "other", lan.device("other"))
+    one.mdns = other.mdns = True
+    with running(one, other):
+        other.run("pair", one.json("pair")["code"])
+        one.down()
+        other.down()
+        lan.attach(one.machine)  # at another address than is known
+        lan.attach(other.machine)
+        one.up()
+        other.up()
+        print(f"found after {until(lambda: one.peer('other')['connected'], 3):.1f} s")

@@ -7,6 +7,7 @@ python -m bench twins --files 100000 [--base DIR]
 python -m bench versions --mib 1024 --versions 100 [--base DIR]
 python -m bench link --ms 100 --mbit 200 --mib 256
 python -m bench dht --nodes 50 --keys 100000
+python -m bench seed --devices 100
 python -m bench swarm --devices 4 --mbit 100 --mib 200 [--small FILES]
 """
 
@@ -22,7 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import dht, floors, link, scale, swarm, twins, versions
+from bench import dht, floors, link, scale, seed, swarm, twins, versions
 from bench.medians import medians
 from bench.shoal_devices import ShoalDevices
 from bench.syncthing_devices import SyncthingDevices
@@ -33,7 +34,7 @@ TOOLS: dict[str, Callable[[Path, int], Devices]] = {"shoal": ShoalDevices, "sync
 
 def main() -> int:
     """Run, print rows, and the medians."""
-    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"], ["swarm"], ["dht"]):
+    if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"], ["swarm"], ["dht"], ["seed"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -106,6 +107,8 @@ def _alone(what: str, arguments: list[str]) -> int:
             floors.run(base, options.mib << 20, options.files)
         elif what == "swarm":
             swarm.run(base, options.devices, options.mbit, options.mib, options.small)
+        elif what == "seed":
+            seed.run(base, options.devices)
         elif what == "dht":
             dht.run(base, options.nodes, options.keys)
         elif what == "twins":

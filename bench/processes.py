@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -69,12 +71,16 @@ class Daemon:
                         yield int(name), fields
 
 
+_ports = itertools.cycle(random.sample(range(12_000, 32_000), 20_000))  # below those of outgoing connections
+
+
 def free_port() -> int:
-    """Return a TCP port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of the loopback that was free a moment ago, and was not given out before."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str, often: float = 0.01) -> None:

@@ -117,6 +117,10 @@ class Host:
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
 
+    def unhandle(self, protocol: str) -> None:
+        """Serve a protocol no more."""
+        self._host.get_mux().handlers.pop(TProtocol(protocol), None)
+
     async def open(self, device: DeviceId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer. Raises StreamClosed."""
         peer = ID(peer_id_bytes(device))
@@ -338,6 +342,8 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
     _guard_streams(network)
     device = device_from_bytes(host.get_id().to_bytes())
     made = Host(host, device, upgrades)
+    any_host: Any = host
+    any_host.get_addrs = lambda: [Multiaddr(address) for address in made.addresses()]  # else peers are told 0.0.0.0
     made.handle(OBSERVE, tell)
     network.register_notifee(_Notifee(made))
     try:

@@ -28,9 +28,10 @@ from shoal.transfer.stream import ByteStream, StreamClosed
 PROTOCOL = "/shoal/kad/1.0.0"
 FRAME_WITHIN = 10.0  # seconds in which a message that has begun comes whole, and an answer is taken
 QUIET = 60.0  # seconds after which a stream or connection that is not used is closed
-LOOK_EVERY = 15.0
+LOOK_EVERY = 5.0
 STREAMS = 512  # served at once; then the one that is silent for longest goes
-STREAMS_OF_ONE = 16
+STREAMS_OF_ONE = 64  # as js-libp2p opens at once
+KEPT = 8.0  # seconds for which a stream is kept for the next question: js-libp2p ends it after 10
 DIAL_WITHIN = 4.0
 MOST_ADDRESSES = 6  # that are tried
 
@@ -112,6 +113,14 @@ class KadStreams:
         self._by_peer: Counter[DeviceId] = Counter()
         self.dht: Dht
 
+    def serve_others(self, serves: bool) -> None:
+        """Answer who asks, or be known as one who does not."""
+        self.dht.serves = serves
+        if serves:
+            self._host.handle(PROTOCOL, self.serve)
+        else:
+            self._host.unhandle(PROTOCOL)
+
     async def run(self) -> None:
         """Close what is not used, until cancelled."""
         while True:
@@ -122,12 +131,27 @@ class KadStreams:
 
     async def ask(self, peer: PeerId, addresses: tuple[str, ...], question: bytes) -> bytes:
         """Send a message and return the answer. Raises Unanswered."""
+        kept = self._has_kept(peer)
+        try:
+            return await self._ask(peer, addresses, question)
+        except Unanswered:
+            if not kept:
+                raise
+        return await self._ask(peer, addresses, question)  # the other side may just have ended what was kept
+
+    async def _ask(self, peer: PeerId, addresses: tuple[str, ...], question: bytes) -> bytes:
         async with self._stream(peer, addresses) as framed:
             await framed.send(question)
             answer = await framed.receive()
             if answer is None:
+                await framed.stream.reset()
                 raise Unanswered("it did not answer")
             return answer
+
+    def _has_kept(self, peer: PeerId) -> bool:
+        with contextlib.suppress(ValueError):
+            return bool(self._idle.get(device_from_bytes(peer)))
+        return False
 
     async def tell(self, peer: PeerId, addresses: tuple[str, ...], message: bytes) -> None:
         """Send a message that is not answered. Raises Unanswered."""
@@ -166,7 +190,7 @@ class KadStreams:
             self._idle.pop(device, None)
             return None
         framed = kept.pop()
-        return framed if trio.current_time() - framed.used < QUIET / 2 else None  # the other side closes it at QUIET
+        return framed if trio.current_time() - framed.used < KEPT else None
 
     async def _open(self, device: DeviceId, addresses: tuple[str, ...]) -> ByteStream:
         if device not in self._host.connected():
@@ -246,7 +270,7 @@ class KadStreams:
                     await framed.stream.reset()
                 await self._host.disconnect(device)
         for device, kept in list(self._idle.items()):
-            stale = [framed for framed in kept if now - framed.used > QUIET / 2]
+            stale = [framed for framed in kept if now - framed.used > KEPT]
             self._idle[device] = [framed for framed in kept if framed not in stale]
             for framed in stale:
                 with contextlib.suppress(StreamClosed):

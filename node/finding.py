@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from shoal.bootstrap.host import Host
-from shoal.bootstrap.kad import PROTOCOL, KadStreams
+from shoal.bootstrap.kad import KadStreams
 from shoal.bootstrap.peerid import device_from_bytes, device_from_text, peer_id_bytes
 from shoal.crdt.model import DeviceId
 from shoal.dht.addresses import told_to_all
@@ -62,8 +62,7 @@ class Finding:
             rng=random.Random(),
             seeds=self._seeds,
         )
-        self.dht.serves = self.mode == "server"
-        host.handle(PROTOCOL, self.streams.serve)
+        self.streams.serve_others(self.mode == "server")
 
     async def run(self) -> None:
         """Find, and be found, until cancelled."""
@@ -82,7 +81,7 @@ class Finding:
     def reachable(self, *, is_public: bool) -> None:
         """It was found out whether others can connect to this device."""
         if self.mode == "auto":
-            self.dht.serves = is_public
+            self.streams.serve_others(is_public)
 
     def own_addresses(self) -> list[str]:
         """Return where the world is told that this device is."""

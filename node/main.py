@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--password-stdin", action="store_true")
     parser.add_argument("--dht", choices=("auto", "server", "client", "off"), default="auto")
     parser.add_argument("--bootstrap", action="append", default=[])
+    parser.add_argument("--no-port-mapping", action="store_true")
     parser.add_argument("--announce", action="append", default=[])
     parser.add_argument("--seed", action="store_true")
     parser.add_argument("--open", action="store_true", default=None)
@@ -134,6 +135,7 @@ async def _run(home: Home, options: argparse.Namespace, password: str | None) ->
         node = Node(store, seed, options.name, home.path, vault)
         node.finding.mode = options.dht
         node.ways.names = options.announce
+        node.ways.maps_ports = not options.no_port_mapping
         node.finding.bootstrap = _bootstrap(options.bootstrap)
         if options.seed:
             node.serve_as_seed().set(is_open=options.open, quota=options.quota)

@@ -12,6 +12,7 @@ import trio
 
 from shoal.bootstrap.circuit import Circuits
 from shoal.bootstrap.host import Host
+from shoal.bootstrap.portmap import PortMapper
 from shoal.bootstrap.punch import Punching
 from shoal.bootstrap.reachability import DialBack, Reachability
 from shoal.bootstrap.relay import Relay, RelayLimits
@@ -35,6 +36,8 @@ class Ways:
         self.circuits: Circuits
         self.punching: Punching
         self.reachability: Reachability
+        self.maps_ports = True  # of the router, if it lets this device
+        self._mappers: list[PortMapper] = []
         self._told: list[str] = []
 
     def begin(self, host: Host) -> None:
@@ -45,6 +48,8 @@ class Ways:
         self.reachability = Reachability(host, node.seeds.devices)
         self.reachability.on_change = self._found_out
         host.announced = self._announced
+        ports = [port for own, port in host.sources() if ":" not in own and not own.startswith("127.")]
+        self._mappers = [PortMapper(port, self._changed) for port in ports if self.maps_ports]
         if node.service is not None:
             self.relay = Relay(host, RelayLimits(), node.service.serves_device)
             DialBack(host)
@@ -57,13 +62,16 @@ class Ways:
             await nursery.start(self.reachability.run)
             nursery.start_soon(self._keep_relays)
             nursery.start_soon(self._watch)
+            for mapper in self._mappers:
+                nursery.start_soon(mapper.run)
             await trio.sleep_forever()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _announced(self) -> list[str]:
         seen = self._node.host.observed() if self._node.host.reachable == "public" else []
-        return list(dict.fromkeys([*self.names, *seen[:MOST_SEEN], *self.circuits.addresses()]))
+        mapped = [each.mapped.address for each in self._mappers if each.mapped is not None]
+        return list(dict.fromkeys([*self.names, *mapped, *seen[:MOST_SEEN], *self.circuits.addresses()]))
 
     def _is_sought(self, device: DeviceId) -> bool:
         return device in self._node.sharing.access.sought()
@@ -108,4 +116,6 @@ class Ways:
                 gone, before = before - now, now
                 await host.drop_from(gone)
                 self._changed()
+                for mapper in self._mappers:
+                    mapper.moved()
                 self._node.on_moved()

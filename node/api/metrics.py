@@ -34,6 +34,15 @@ def figures(node: Node) -> dict[str, Any]:
             "dht_lookups_total": dht.stats.lookups,
             "dht_failed_total": dht.stats.failed,
         }
+    if node.ways.relay is not None:
+        relay = node.ways.relay.statistics()
+        found |= {
+            "relay_reservations": relay.reservations,
+            "relay_circuits": relay.circuits,
+            "relay_circuits_total": relay.circuits_begun,
+            "relay_bytes_total": relay.bytes_carried,
+            "relay_refused_total": relay.reservations_refused + relay.circuits_refused,
+        }
     return found
 
 

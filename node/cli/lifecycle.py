@@ -64,6 +64,9 @@ def up(
     bootstrap: Annotated[
         list[str] | None, typer.Option(help="A peer to begin with, ADDRESS/p2p/ID; repeatable.")
     ] = None,
+    no_port_mapping: Annotated[
+        bool, typer.Option("--no-port-mapping", help="Do not ask the router for a port.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Start the node."""
@@ -71,7 +74,7 @@ def up(
         raise UserError(
             "bad-mode", f"{dht!r} is no part in the DHT", f"choose one of {', '.join(DHT_MODES)}", EXIT_USAGE
         )
-    more = ["--dht", dht]
+    more = ["--dht", dht] + ["--no-port-mapping"] * no_port_mapping
     for address in bootstrap or []:
         more += ["--bootstrap", address]
     _begin(Launch(listen or (), bulk, api_address, no_mdns, name, foreground, default_folder, eager, more=more), json_)

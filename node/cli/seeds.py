@@ -130,6 +130,8 @@ def _add_service(seed: typer.Typer) -> None:
             f"Serves {whom}, {size(found['quota'])} each. Memory: {size(found['resident_bytes'])}.",
             f"Connections: {found['connections']}. Peers in the DHT: {found.get('dht_peers', 0)}, "
             f"records: {found.get('dht_records', 0)}, questions: {found.get('dht_questions_total', 0)}.",
+            f"Relays for {found['relay_reservations']} devices: {found['relay_circuits']} circuits now, "
+            f"{size(found['relay_bytes_total'])} carried.",
         ]
         for each in found["accounts"]:
             lines.append(f"  {each['name']} ({each['id']}): {each['folders']} folders, {size(each['used'])}")

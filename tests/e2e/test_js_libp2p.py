@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -17,6 +18,7 @@ from nodes import Node
 pytestmark = pytest.mark.e2e
 
 INTEROP = Path(__file__).parent.parent / "interop"
+INSTALLED = INTEROP / "node_modules" / ".package-lock.json"  # npm writes it last
 NODE = INTEROP / "node_modules" / ".bin" / "node"
 
 
@@ -58,7 +60,10 @@ class JsPeer:
 def _installed(tmp_path_factory: pytest.TempPathFactory) -> None:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    if not NODE.exists():
+    with (INTEROP / ".lock").open("w") as lock:  # other workers may be at it, too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if INSTALLED.exists():
+            return
         done = subprocess.run(
             ["npm", "ci", "--no-audit", "--no-fund"],
             cwd=INTEROP,

@@ -201,7 +201,7 @@ def _rules(kind: Kind) -> Iterator[str]:
     yield f"iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE{random}"
     what = "REJECT --reject-with tcp-reset" if kind == "rst" else "DROP"
     for tool in ("iptables", "ip6tables"):
-        yield f"{tool} -A FORWARD -i eth0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+        yield f"{tool} -A FORWARD -i eth0 -m conntrack --ctstate ESTABLISHED,RELATED,DNAT -j ACCEPT"
         if kind != "full":
             yield f"{tool} -A FORWARD -i eth0 -p tcp -j {what}"
             yield f"{tool} -A INPUT -i eth0 -p tcp -m conntrack --ctstate NEW,INVALID -j {what}"

@@ -321,7 +321,7 @@ def quiet_libp2p() -> None:
 
 
 @asynccontextmanager
-async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
+async def run_host(seed: bytes, listen: Sequence[str], limits: InboundLimits | None = None) -> AsyncIterator[Host]:
     """Listen on `listen` (multiaddrs) as the device of `seed`, until the block ends. Raises ListenError."""
     quiet_libp2p()
     tune_libp2p()
@@ -329,7 +329,7 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
     for address in listen:
         _check_free(address)
     key = create_new_key_pair(seed)
-    config = ConnectionConfig(min_connections=0, low_watermark=0, high_watermark=2000, max_connections=2000)
+    config = ConnectionConfig(min_connections=0, low_watermark=0, high_watermark=5000, max_connections=5000)
     host = new_host(
         key_pair=key,
         connection_config=config,
@@ -338,7 +338,7 @@ async def run_host(seed: bytes, listen: Sequence[str]) -> AsyncIterator[Host]:
     )
     network: Any = host.get_network()
     network._inbound_limiter.total_tokens = math.inf
-    upgrades = Connections(network, InboundLimits())
+    upgrades = Connections(network, limits or InboundLimits())
     _guard_streams(network)
     device = device_from_bytes(host.get_id().to_bytes())
     made = Host(host, device, upgrades)

@@ -7,6 +7,7 @@ from typing import Any
 
 TOTAL = 1000
 FROM_ONE_ADDRESS = 64
+SEED_TOTAL, SEED_FROM_ONE = 4000, 256  # of a seed: a company's devices may all come from one address
 
 
 class InboundLimits:

@@ -51,7 +51,7 @@ class RelayLimits:
     both ways together, of one circuit and of all."""
 
     reservations: int = 1024
-    reservations_of_ip: int = 64
+    reservations_of_ip: int = 256
     reservation_seconds: float = 3600.0
     circuits: int = 256
     circuits_of_peer: int = 16

@@ -26,7 +26,7 @@ from shoal.dht.messages import Message, Peer, Type
 from shoal.dht.peer_records import PeerRecord
 from shoal.dht.protobuf import Malformed
 from shoal.dht.providers import Providers
-from shoal.dht.routing import RoutingTable
+from shoal.dht.routing import K, RoutingTable
 from shoal.dht.server import MOST_ADDRESSES, Server
 from shoal.dht.table import Table
 from shoal.dht.upkeep import Check, Refresh, Upkeep
@@ -110,7 +110,7 @@ class Dht:
         self._checked: dict[bytes, PeerRecord] = {}  # by envelope: signatures are checked once
         self._own_record: PeerRecord | None = None
         self._woken = trio.Event()
-        self._server = Server(self.routing, self.providers, self._record_of)
+        self._server = Server(own, self.routing, self.providers, own_addresses, self._record_of)
         self._upkeep = Upkeep(self.routing, own, rng)
         self.announcing = Announcing(self, table, wall)
         self._load()
@@ -208,13 +208,14 @@ class Dht:
         self._woken.set()
 
     def save(self) -> None:
-        """Write who is known."""
+        """Write who is known; if it is nobody, who was known before stays."""
         known = [
             [each.peer, list(each.addresses), self._record_of(each.peer)]
             for each in self.routing
             if each.answered is not None
         ]
-        self._table.write({ROUTES: cbor2.dumps(known)})
+        if known:
+            self._table.write({ROUTES: cbor2.dumps(known)})
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -341,10 +342,16 @@ class Dht:
 
     async def _do(self, action: Check | Refresh, limit: trio.CapacityLimiter) -> None:
         async with limit:
-            if isinstance(action, Check):
-                await self._ask(action.peer, Message(Type.FIND_NODE, self.own, sender=self._sender()))
-            else:
-                await self.nearest_to(key_near(point(self.own), action.target, self.own, self._rng))
+            wanted = Key(self.own)
+            if action.target is not None:
+                wanted = key_near(point(self.own), action.target, self.own, self._rng)
+            if isinstance(action, Refresh):
+                await self.nearest_to(wanted)
+                return
+            answer = await self._ask(action.peer, Message(Type.FIND_NODE, wanted, sender=self._sender()))
+            if answer is not None and action.target is not None:
+                for each in answer.closer[:K]:
+                    self.routing.heard_of(PeerId(each.id), self._where(PeerId(each.id), each))
 
     async def _expire(self) -> None:
         while True:

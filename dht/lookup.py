@@ -4,12 +4,13 @@ Pure: `next_queries` says whom to ask, `answered` and `failed` are told what cam
 the peers known at the start are dealt out to that many look-ups which share no peer (Baumgart and Mies, S/Kademlia,
 2007): a peer that lies leads its own path astray, and no other. What all of them found counts together.
 
-A look-up ends when the `k` nearest peers of each path that did not fail have answered.
+A look-up ends when the `k` nearest peers of all that did not fail have answered, and of each path alone its share of
+`k`: no path ends because another says that it is nearer.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,8 +27,8 @@ State = Literal["known", "asked", "answered", "failed"]
 
 @dataclass(slots=True)
 class _Path:
-    """One of the look-ups. `states`: by peer; `hops`: by peer, how many were asked on the way to it; `alive`: who did not
-    fail, by distance, the nearest first; `flying`: how many are asked now."""
+    """One of the look-ups. `states`: by peer; `hops`: by peer, how many were asked on the way to it; `alive`: who did
+    not fail, by distance, the nearest first; `flying`: how many are asked now."""
 
     states: dict[PeerId, State] = field(default_factory=dict)
     hops: dict[PeerId, int] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Lookup:
         self._own = own
         self._k = k
         self._alpha = alpha
+        self._share = -(-k // paths)
         self._paths = [_Path() for _ in range(paths)]
         self._taken: dict[PeerId, int] = {}  # which path has a peer
         for number, peer in enumerate(nearest(target, set(known) - {own}, MOST_KNOWN)):
@@ -57,7 +59,7 @@ class Lookup:
         queries: list[PeerId] = []
         if room <= 0:
             return queries
-        waiting = [self._waiting(path) for path in self._paths]
+        waiting = self._waiting()
         while room > 0 and any(waiting):
             for path, peers in zip(self._paths, waiting, strict=True):
                 if peers and room > 0:
@@ -97,7 +99,7 @@ class Lookup:
     @property
     def is_done(self) -> bool:
         """Whether there is nobody left to ask."""
-        return not any(path.flying for path in self._paths) and not any(map(self._waiting, self._paths))
+        return not any(path.flying for path in self._paths) and not any(self._waiting())
 
     @property
     def hops(self) -> int:
@@ -117,6 +119,12 @@ class Lookup:
         path.hops[peer] = hops
         insort(path.alive, (self.target ^ point(peer), peer))
 
-    def _waiting(self, path: _Path) -> list[PeerId]:
-        """Return who is yet to be asked of the nearest that did not fail."""
-        return [peer for _, peer in path.alive[: self._k] if path.states[peer] == "known"]
+    def _waiting(self) -> list[list[PeerId]]:
+        """Return, by path, who is yet to be asked, the nearest first."""
+        near = sorted(each for path in self._paths for each in path.alive[: self._k])[: self._k]
+        farthest = near[-1] if near else (0, PeerId(b""))
+        waiting = []
+        for path in self._paths:
+            wanted = max(self._share, bisect_right(path.alive, farthest))
+            waiting.append([peer for _, peer in path.alive[:wanted] if path.states[peer] == "known"])
+        return waiting

@@ -116,12 +116,13 @@ class Message:
                     keys.append(encoded)
                 case ((1 | 2 | 3 | 8 | 9 | 11 | 16), _):
                     raise Malformed("a field of another kind")
-        if len(closer) > MAX_PEERS or len(providers) > MAX_PEERS or len(keys) > MAX_KEYS or len(sender) > MAX_RECORD:
+        if len(keys) > MAX_KEYS or len(sender) > MAX_RECORD:
             raise Malformed("more than one message may say")
         if len(key) > MAX_KEY or any(not 0 < len(each) <= MAX_KEY for each in keys):
             raise Malformed("a key that is none")
         try:
-            return cls(Type(kind), key, record, tuple(closer), tuple(providers), sender, tuple(keys))
+            named = tuple(closer[:MAX_PEERS]), tuple(providers[:MAX_PEERS])  # others set no limit
+            return cls(Type(kind), key, record, *named, sender, tuple(keys))
         except ValueError as error:
             raise Malformed("a message of no known type") from error
 
@@ -149,9 +150,8 @@ def _decode_peer(data: bytes) -> Peer:
                 raise Malformed("a field of another kind")
     if not peer or len(peer) > MAX_KEY or connection > 3 or len(record) > MAX_RECORD:
         raise Malformed("a peer that is none")
-    if len(addresses) > MAX_ADDRESSES or any(len(address) > MAX_ADDRESS for address in addresses):
-        raise Malformed("a peer with too many addresses")
-    return Peer(peer, tuple(addresses), connection, record)
+    fit = [address for address in addresses if len(address) <= MAX_ADDRESS]
+    return Peer(peer, tuple(fit[:MAX_ADDRESSES]), connection, record)
 
 
 def _decode_record(data: bytes) -> Record:

@@ -8,12 +8,14 @@ Pure: it opens no connection and reads no clock. It is told what happened, and s
   one network's addresses cannot fill it; loopback and private networks are not counted: they are one's own.
 - A peer is trusted to be there for `FRESH` seconds after it answered, or for half as long as it has been there by then,
   up to `FRESH_MOST`: who has been there for long goes on to be (Stutzbach and Rejaie, 2006). After `FAILURES` in a row
-  it leaves.
+  it leaves. But when the last `SILENCE` questions were not answered, whoever was asked, it is this peer that is cut
+  off, and nobody leaves until somebody answers.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,10 +25,11 @@ from shoal.dht.keyspace import BITS, PeerId, Point, point, shared_bits
 
 K = 20
 WAITING = 10  # beside a full bucket
-FRESH = 15 * 60.0  # seconds
+FRESH = 30 * 60.0  # seconds
 FRESH_MOST = 2 * 3600.0
 FRESH_SHARE = 0.5  # of the time that it has been there
 FAILURES = 2
+SILENCE = 20
 PER_BUCKET = 3
 PER_TABLE = 32
 
@@ -34,20 +37,14 @@ PER_TABLE = 32
 @dataclass(frozen=True, slots=True)
 class Contact:
     """A peer that is known. `addresses`: multiaddrs as text; `answered`: when it did last, None before it did;
-    `failures`: since then; `since`: from when on it answered each time."""
+    `failures`: since then; `since`: from when on it answered each time; `trusted`: until when it need not be asked."""
 
     peer: PeerId
     addresses: tuple[str, ...]
     answered: float | None = None
     failures: int = 0
     since: float | None = None
-
-    def is_stale(self, now: float) -> bool:
-        """Whether it is to be asked if it is there."""
-        if self.answered is None or self.failures:
-            return True
-        since = self.answered if self.since is None else self.since
-        return now - self.answered > min(FRESH_MOST, max(FRESH, FRESH_SHARE * (self.answered - since)))
+    trusted: float = -math.inf
 
 
 class RoutingTable:
@@ -59,7 +56,8 @@ class RoutingTable:
         self._k = k
         self._buckets: dict[int, dict[PeerId, Contact]] = {}
         self._waiting: dict[int, dict[PeerId, Contact]] = {}
-        self._networks: Counter[str] = Counter()  # how many of the table are in each
+        self._unanswered = 0  # questions in a row, to whomever
+        self._networks: Counter[tuple[int | None, str]] = Counter()  # how many are in each, by bucket, and None for all
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -80,27 +78,34 @@ class RoutingTable:
 
     def answered(self, peer: PeerId, addresses: Iterable[str], now: float) -> None:
         """A peer answered, from one of these addresses."""
-        known = self.get(peer)
-        since = known.since if known is not None and not known.failures else None
-        where = tuple(addresses) or (known.addresses if known is not None else ())
-        contact = Contact(peer, where, now, 0, now if since is None else since)
-        if known is not None:
-            self._put(self._bucket(peer), contact)
-        else:
-            self._admit(contact)
+        self._unanswered = 0
+        place = self._bucket(peer)
+        known = self._buckets.get(place, {}).get(peer)
+        where = tuple(addresses)
+        if known is None:
+            self._admit(Contact(peer, where, now, 0, now, now + FRESH))
+            return
+        since = now if known.since is None or known.failures else known.since
+        trusted = now + min(FRESH_MOST, max(FRESH, FRESH_SHARE * (now - since)))
+        self._put(place, Contact(peer, where or known.addresses, now, 0, since, trusted))
 
     def failed(self, peer: PeerId) -> None:
         """A peer did not answer, or not as it should."""
+        self._unanswered += 1
         place = self._bucket(peer)
-        self._waiting.get(place, {}).pop(peer, None)
-        known = self.get(peer)
-        if known is None:
+        known = self._buckets.get(place, {}).get(peer)
+        if known is not None and (self.is_cut_off or (known.answered is not None and known.failures + 1 < FAILURES)):
+            self._put(place, replace(known, failures=known.failures + 1, trusted=-math.inf))
             return
-        if known.answered is None or known.failures + 1 >= FAILURES:
+        self._waiting.get(place, {}).pop(peer, None)
+        if known is not None:
             self._drop(place, peer)
             self._fill(place)
-        else:
-            self._buckets[place][peer] = replace(known, failures=known.failures + 1)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether nobody answered of late."""
+        return self._unanswered > SILENCE
 
     def nearest(self, target: Point, most: int | None = None, *, there: bool = False) -> list[Contact]:
         """Return the known peers nearest to a point. `there`: only those that answered, and did not fail since."""
@@ -115,9 +120,10 @@ class RoutingTable:
         return found[:wanted]
 
     def stale(self, now: float) -> list[Contact]:
-        """Return the peers that have not answered for long, to be asked whether they are there."""
-        old = [each for each in self if each.is_stale(now)]
-        return sorted(old, key=lambda each: (each.answered or 0.0, each.peer))
+        """Return the peers that have not answered for long, to be asked whether they are there; last of
+        all those that failed the most."""
+        old = [each for bucket in self._buckets.values() for each in bucket.values() if now > each.trusted]
+        return sorted(old, key=lambda each: (each.failures, each.answered or 0.0, each.peer))
 
     def sparse(self, deepest: int = 16, *, fewer: int | None = None) -> list[int]:
         """Return the shared bits of buckets that have room, up to the deepest one that has anybody: where a look-up of
@@ -154,18 +160,21 @@ class RoutingTable:
     def _put(self, place: int, contact: Contact) -> None:
         bucket = self._buckets.setdefault(place, {})
         known = bucket.get(contact.peer)
-        if known is not None and known.addresses != contact.addresses:
-            self._drop(place, contact.peer)
         if known is None or known.addresses != contact.addresses:
-            self._networks.update(networks_of(contact.addresses))
+            if known is not None:
+                self._count(place, known, -1)
+            self._count(place, contact, 1)
         bucket[contact.peer] = contact
 
     def _drop(self, place: int, peer: PeerId) -> None:
-        gone = self._buckets[place].pop(peer)
-        for network in networks_of(gone.addresses):
-            self._networks[network] -= 1
-            if not self._networks[network]:
-                del self._networks[network]
+        self._count(place, self._buckets[place].pop(peer), -1)
+
+    def _count(self, place: int, contact: Contact, by: int) -> None:
+        for network in networks_of(contact.addresses):
+            for where in (place, network), (None, network):
+                self._networks[where] += by
+                if not self._networks[where]:
+                    del self._networks[where]
 
     def _bucket(self, peer: PeerId) -> int:
         return shared_bits(self._own, point(peer))
@@ -199,11 +208,10 @@ class RoutingTable:
                 self._put(place, contact)
 
     def _is_diverse(self, place: int, contact: Contact) -> bool:
-        networks = networks_of(contact.addresses)
-        if not networks:
-            return True
-        in_bucket = sum(bool(networks & networks_of(each.addresses)) for each in self._buckets.get(place, {}).values())
-        return in_bucket < PER_BUCKET and all(self._networks[each] < PER_TABLE for each in networks)
+        return all(
+            self._networks[place, network] < PER_BUCKET and self._networks[None, network] < PER_TABLE
+            for network in networks_of(contact.addresses)
+        )
 
 
 def networks_of(addresses: Iterable[str]) -> frozenset[str]:

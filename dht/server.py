@@ -23,8 +23,15 @@ class Server:
     """Of one peer. `record_of`: the signed record of a peer, if one is known."""
 
     def __init__(
-        self, table: RoutingTable, providers: Providers, record_of: Callable[[PeerId], bytes] = lambda peer: b""
+        self,
+        own: PeerId,
+        table: RoutingTable,
+        providers: Providers,
+        own_addresses: Callable[[], list[str]],
+        record_of: Callable[[PeerId], bytes] = lambda peer: b"",
     ) -> None:
+        self._own_id = own
+        self._own_addresses = own_addresses
         self._table = table
         self._providers = providers
         self._record_of = record_of
@@ -65,7 +72,11 @@ class Server:
     def _closer(self, peer: PeerId, key: bytes) -> tuple[Peer, ...]:
         """Return the known peers nearest to a key; `key` may be a peer id, which is looked for in the same way."""
         near = self._table.nearest(point(Key(key)), TOLD + 1, there=True)
-        return tuple([self._told(contact) for contact in near if contact.peer != peer][:TOLD])
+        own = [self._own()] if key == self._own_id else []  # who looks for this peer is told of it
+        return tuple([*own, *(self._told(contact) for contact in near if contact.peer != peer)][:TOLD])
+
+    def _own(self) -> Peer:
+        return Peer(self._own_id, addresses.encode_all(self._own_addresses()[:MOST_ADDRESSES]))
 
     def _told(self, contact: Contact) -> Peer:
         binary = addresses.encode_all(contact.addresses[:MOST_ADDRESSES])

@@ -1,9 +1,9 @@
 """What keeps a routing table fresh: which peers to ask whether they are there, and where to look for more.
 
-Most of what is new is learnt on the way: who is asked whether it is there, is asked for peers in its part of the
-keyspace, if more of them are wanted, or else for such as are near to this one. A look-up costs as much as some sixty
-such questions, so it is left for when that does not do: for the peer's own point at first and each `REFRESH`, and for
-buckets that have fewer than `ROOMY` peers, after ever longer times when it brings nobody.
+Most of what is new is learnt on the way: who is asked whether it is there, is asked for peers of its bucket, too, if
+that has room. A look-up costs as much as some forty such questions, so it is left for when that does not do: for the
+peer's own point at first and each `REFRESH`, which finds all that are near, and for buckets farther away that have
+fewer than `ROOMY` peers, after ever longer times when it brings nobody.
 
 Pure: it is asked what is due, and counts that as done.
 """
@@ -17,6 +17,7 @@ from shoal.dht.keyspace import BITS, PeerId, Point, point, shared_bits
 from shoal.dht.routing import K, RoutingTable
 
 CHECKS = 20  # peers that are due for a check at once, at most
+CHECKS_CUT_OFF = 3  # the same while nobody answers
 LOOKS = 4  # look-ups that are due at once, at most
 REFRESH = 3600.0  # seconds between two look-ups of this peer's own point
 REFRESH_SPARSE = 600.0  # between the first two looks for more in a bucket; twice as long after each that brought nobody
@@ -28,10 +29,10 @@ FEW = 20
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Ask a peer whether it is there, and whom it knows near a point."""
+    """Ask a peer whether it is there; and, with a target, for peers near that, which are to be heard of."""
 
     peer: PeerId
-    target: Point
+    target: Point | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,15 @@ class Upkeep:
 
     def due(self, now: float) -> list[Check | Refresh]:
         """Return what to do now."""
-        checks: list[Check | Refresh] = [
-            Check(each.peer, self._wanted(each.peer)) for each in self._table.stale(now)[:CHECKS]
-        ]
+        stale = self._table.stale(now)[: CHECKS_CUT_OFF if self._table.is_cut_off else CHECKS]
+        reach = self._table.reach() if stale else 0
+        checks: list[Check | Refresh] = [Check(each.peer, self._wanted(each.peer, reach)) for each in stale]
         return checks + [Refresh(self._in_bucket(place)) for place in self._places(now)]
 
-    def _wanted(self, peer: PeerId) -> Point:
+    def _wanted(self, peer: PeerId, reach: int) -> Point | None:
         """Return what to ask a peer for."""
         place = shared_bits(self._own, point(peer))
-        return self._in_bucket(place) if self._table.size_of(place) < K else self._own
+        return self._in_bucket(place) if place <= reach and self._table.size_of(place) < K else None
 
     def _places(self, now: float) -> list[int]:
         """Return the buckets to look for more in, and count them as looked at."""
@@ -83,9 +84,10 @@ class Upkeep:
             chosen.append(BITS)
         reach = self._table.reach()
         for place in self._table.sparse(fewer=ROOMY):
-            if place < reach and len(chosen) < LOOKS:
-                if self._is_due(place, self._table.size_of(place), now, REFRESH_SPARSE, REFRESH_MOST):
-                    chosen.append(place)
+            if place >= reach or len(chosen) >= LOOKS:
+                break
+            if self._is_due(place, self._table.size_of(place), now, REFRESH_SPARSE, REFRESH_MOST):
+                chosen.append(place)
         return chosen
 
     def _is_due(self, place: int, size: int, now: float, first: float, most: float) -> bool:

@@ -108,6 +108,7 @@ def _told(home: Home, error: BaseException) -> UserError | None:
 
 async def _run(home: Home, options: argparse.Namespace, password: str | None) -> None:
     from shoal.bootstrap.host import ListenError, run_host
+    from shoal.bootstrap.limits import SEED_FROM_ONE, SEED_TOTAL, InboundLimits
     from shoal.node.api.server import serve_api
     from shoal.node.backup import BACKUP, restore
     from shoal.node.daemon import Node, default_folder
@@ -142,7 +143,8 @@ async def _run(home: Home, options: argparse.Namespace, password: str | None) ->
         if restored:
             node.events.add("restored", "the store was lost: account and folders are back from their copy")
         listen = options.listen or [DEFAULT_LISTEN]
-        async with run_host(seed, listen) as host, trio.open_nursery() as nursery:
+        limits = InboundLimits(SEED_TOTAL, SEED_FROM_ONE) if options.seed else None
+        async with run_host(seed, listen, limits) as host, trio.open_nursery() as nursery:
             bulk = _bulk_port(listen, options)
             nursery.start_soon(_stop_on_signals, node.stopping)
             nursery.start_soon(serve_api, node, bind, token, home, not options.no_mdns, listen)

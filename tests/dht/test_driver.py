@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,8 @@ import trio.testing
 from tests.dht.network import Network
 
 from shoal.dht.driver import Dht
-from shoal.dht.keyspace import Key
+from shoal.dht.keyspace import Key, point, shared_bits
+from shoal.dht.routing import K
 from shoal.dht.table import MemoryTable
 
 pytestmark = pytest.mark.trio
@@ -143,3 +145,43 @@ async def test_a_peer_that_serves_is_found_by_its_id(autojump_clock: trio.testin
     async with running(Network(), 60) as peers:
         for peer in peers[::7]:
             assert await peers[11].find_peer(peer.own) == tuple(peer._own_addresses()) or peer is peers[11]
+
+
+async def test_a_peer_that_is_cut_off_after_a_restart_knows_yet_whom_it_knew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = Network()
+    async with running(network, 40) as peers:
+        peers[1].announcing.add([key(1)])
+        table, secret = MemoryTable(), bytes(32)
+        async with trio.open_nursery() as nursery:
+            one = network.add(table=table, key=secret, seeds={peers[0].own: ()})
+            nursery.start_soon(one.run)
+            await trio.sleep(120)
+            one.save()
+            nursery.cancel_scope.cancel()
+        network.dead = {one.own, *(peer.own for peer in peers)}
+        for _ in range(2):  # its network is away, and it is started once more meanwhile
+            async with trio.open_nursery() as nursery:
+                again = network.add(table=table, key=secret)
+                nursery.start_soon(again.run)
+                await trio.sleep(1200)
+                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again.run)
+            network.dead = set()
+            await trio.sleep(60)
+            assert [each.peer for each in await again.find_providers(key(1))] == [peers[1].own]
+            nursery.cancel_scope.cancel()
+
+
+async def test_who_is_checked_names_others(autojump_clock: trio.testing.MockClock) -> None:
+    network = Network()
+    async with running(network, 60) as peers:
+        before = sum(peer.stats.lookups for peer in peers)
+        await trio.sleep(3000)
+        looked = (sum(peer.stats.lookups for peer in peers) - before) / len(peers)
+        assert looked <= 3, "look-ups are the costly way to keep a table full"
+        for peer in peers:
+            places = Counter(shared_bits(point(peer.own), point(other.own)) for other in peers if other is not peer)
+            assert len(peer.routing) >= 0.85 * sum(min(K, count) for count in places.values())

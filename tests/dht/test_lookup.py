@@ -110,6 +110,21 @@ def test_disjoint_paths_find_the_way_past_peers_that_lie() -> None:
     assert found[4] >= 38
 
 
+def test_disjoint_paths_find_all_that_are_near_and_ask_few_more(network: Network) -> None:
+    rng = random.Random(5)
+    asked = {1: 0, 3: 0}
+    right = 0
+    for _ in range(30):
+        target, own = point(Key(rng.randbytes(32))), rng.choice(network.peers)
+        best = nearest(target, set(network.peers) - {own}, K)
+        for paths in asked:
+            lookup = run(network, target, own, paths=paths)
+            asked[paths] += lookup.asked
+            right += len(set(best) & set(lookup.result()))
+    assert asked[3] <= 1.6 * asked[1]
+    assert right >= 0.99 * 2 * 30 * K
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_whatever_is_answered_it_ends_and_asks_nobody_twice(seed: int, paths: int) -> None:

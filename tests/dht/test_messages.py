@@ -76,6 +76,13 @@ def test_fields_that_are_not_known_are_skipped() -> None:
     )
 
 
+def test_of_more_peers_or_addresses_than_anybody_needs_the_first_are_taken() -> None:
+    many = Message(Type.FIND_NODE, closer=(Peer(b"p", (b"a",) * (MAX_ADDRESSES + 1)),) * (MAX_PEERS + 1))
+    read = Message.decode(many.encode())
+    assert len(read.closer) == MAX_PEERS
+    assert len(read.closer[0].addresses) == MAX_ADDRESSES
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -86,11 +93,9 @@ def test_fields_that_are_not_known_are_skipped() -> None:
         b"\x42\x00",  # a peer without an id
         bytes(70_000),
         Message(Type.PING, bytes(MAX_KEY + 1)).encode(),
-        Message(Type.FIND_NODE, closer=(Peer(b"p"),) * (MAX_PEERS + 1)).encode(),
         Message(Type.ADD_PROVIDER, keys=(b"k",) * (MAX_KEYS + 1)).encode(),
         Message(Type.ADD_PROVIDER, keys=(b"",)).encode(),
         Message(Type.FIND_NODE, sender=bytes(MAX_RECORD + 1)).encode(),
-        Message(Type.FIND_NODE, closer=(Peer(b"p", (b"a",) * (MAX_ADDRESSES + 1)),)).encode(),
     ],
 )
 def test_what_is_over_a_limit_or_broken_is_refused(data: bytes) -> None:

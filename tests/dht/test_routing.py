@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.dht.keyspace import Key, PeerId, nearest, point, shared_bits
-from shoal.dht.routing import FAILURES, FRESH, PER_BUCKET, PER_TABLE, WAITING, K, RoutingTable, networks_of
+from shoal.dht.routing import (
+    FAILURES,
+    FRESH,
+    FRESH_MOST,
+    PER_BUCKET,
+    PER_TABLE,
+    SILENCE,
+    WAITING,
+    K,
+    RoutingTable,
+    networks_of,
+)
 
 OWN = PeerId(b"own")
 
@@ -122,3 +134,77 @@ def test_buckets_with_room_are_told_so_that_they_can_be_filled() -> None:
         table.answered(each, at(number), now=0)
     assert 0 not in table.sparse()
     assert 1 in table.sparse()
+
+
+def test_who_has_been_there_for_long_is_asked_less_often() -> None:
+    table = RoutingTable(OWN)
+    old, young = far(2)
+    for now in (0, FRESH, 6 * FRESH):
+        table.answered(old, at(1), now=now)
+    table.answered(young, at(2), now=6 * FRESH)
+    assert [each.peer for each in table.stale(now=7 * FRESH + 1)] == [young]
+    table.answered(old, at(1), now=1000 * FRESH)
+    assert table.stale(now=1000 * FRESH + FRESH_MOST + 1)[-1].peer == old
+
+
+def test_who_failed_is_asked_again_soon_and_counts_as_one_that_came_lately() -> None:
+    table = RoutingTable(OWN)
+    (each,) = far(1)
+    for now in (0, 6 * FRESH):
+        table.answered(each, at(1), now=now)
+    table.failed(each)
+    assert [contact.peer for contact in table.stale(now=6 * FRESH + 1)] == [each]
+    table.answered(each, at(1), now=6 * FRESH + 2)
+    assert [contact.peer for contact in table.stale(now=7 * FRESH + 3)] == [each]
+
+
+def test_a_peer_that_is_cut_off_forgets_nobody() -> None:
+    table = RoutingTable(OWN)
+    for number in range(200):
+        table.answered(peer(number), (), now=0)
+    for number in range(200, 240):
+        table.heard_of(peer(number), ())
+    known = {contact.peer for contact in table}
+    for _ in range(5):
+        for each in sorted(known):
+            table.failed(each)
+    kept = {contact.peer for contact in table}
+    assert len(known - kept) <= SILENCE
+    table.answered(min(kept), (), now=9)
+    gone = max(kept)
+    table.failed(gone)
+    assert table.get(gone) is None, "somebody answered: this one is gone, and not the network"
+
+
+def test_others_are_told_only_of_who_answered_and_did_not_fail_since() -> None:
+    table = RoutingTable(OWN)
+    one, doubtful, heard = far(3)
+    for each in (one, doubtful):
+        table.answered(each, (), now=0)
+    table.heard_of(heard, ())
+    table.failed(doubtful)
+    assert [each.peer for each in table.nearest(point(one), there=True)] == [one]
+    assert len(table.nearest(point(one))) == 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_no_network_has_more_than_its_share(seed: int) -> None:
+    rng = random.Random(seed)
+    table = RoutingTable(OWN)
+    for number in range(600):
+        each, where = peer(rng.randrange(300)), at(rng.randrange(4), host=rng.randrange(1, 250))
+        match rng.randrange(4):
+            case 0:
+                table.heard_of(each, where)
+            case 1:
+                table.failed(each)
+            case _:
+                known = table.get(each)
+                table.answered(each, where if known is None else known.addresses, now=number)
+    for bucket in table._buckets.values():
+        counts = Counter(network for contact in bucket.values() for network in networks_of(contact.addresses))
+        assert all(count <= PER_BUCKET for count in counts.values())
+    counts = Counter(network for contact in table for network in networks_of(contact.addresses))
+    assert all(count <= PER_TABLE for count in counts.values())
+    assert {network: count for (place, network), count in table._networks.items() if place is None} == counts

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from shoal.node.daemon import Node
 
 PAGE = 4096
@@ -16,6 +18,7 @@ def figures(node: Node) -> dict[str, Any]:
     found = {
         "uptime_seconds": (node.now_ms() - node.started_ms) / 1000,
         "resident_bytes": resident_bytes(),
+        "tasks": trio.lowlevel.current_statistics().tasks_living,
         "connections": len(node.host.connected()),
         "sessions": len(node.sessions),
         "received_bytes_total": node.fetcher.stats.received,

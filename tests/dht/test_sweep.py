@@ -63,3 +63,25 @@ def test_a_target_that_nobody_is_near_is_left_for_later() -> None:
     going = Sweep([Key(b"a"), Key(b"b")])
     going.skip()
     assert going.left == 1
+
+
+def test_where_some_of_the_nearest_are_gone_the_rest_are_not_taken_for_all_that_there_are() -> None:
+    rng = random.Random(2)
+    peers = [PeerId(rng.randbytes(34)) for _ in range(1000)]
+    keys = [Key(rng.randbytes(34)) for _ in range(5000)]
+    going = Sweep(keys)
+    told: dict[Key, set[PeerId]] = {key: set() for key in keys}
+    while (target := going.next_target()) is not None:
+        for batch in going.found(nearest(target, peers, K)[:-2]):
+            for key in batch.keys:
+                told[key].add(batch.peer)
+    for key in keys:
+        assert len(told[key] & set(nearest(point(key), peers, K))) >= K * 0.4
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 19])
+def test_with_few_peers_few_look_ups_are_enough(count: int) -> None:
+    rng = random.Random(count)
+    peers = [PeerId(rng.randbytes(34)) for _ in range(count)]
+    _, lookups, _ = sweep([Key(rng.randbytes(34)) for _ in range(20_000)], peers)
+    assert lookups <= 40

@@ -151,9 +151,7 @@ def test_two_devices_that_both_moved_find_each_other_by_the_dht(tmp_path: Path) 
                 node.listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
             for node in (one, other):
                 node.up("--bootstrap", known)
-            began = time.monotonic()
             until(lambda: one.json("peers")[0]["connected"])
-            assert time.monotonic() - began < 10
         finally:
             one.down()
             other.down()

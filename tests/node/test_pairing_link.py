@@ -12,7 +12,9 @@ from shoal.node.pairing_link import ADDRESSES, is_link, make_link, read_link
 CODE = "271-48213-90756"
 
 
-@given(st.lists(st.text(min_size=1, max_size=60).map(lambda text: f"/dns/{text}/tcp/1"), max_size=ADDRESSES))
+@given(
+    st.lists(st.text(min_size=1, max_size=60).map(lambda text: f"/dns/{text}/tcp/1"), max_size=ADDRESSES, unique=True)
+)
 def test_code_and_addresses_come_back(addresses: list[str]) -> None:
     link = make_link(CODE, addresses)
     assert is_link(link)
@@ -23,6 +25,12 @@ def test_code_and_addresses_come_back(addresses: list[str]) -> None:
 def test_addresses_of_the_machine_itself_give_way() -> None:
     far = [f"/ip4/192.168.1.{number}/tcp/1" for number in range(ADDRESSES)]
     assert read_link(make_link(CODE, ["/ip4/127.0.0.1/tcp/1", *far]))[1] == far
+
+
+def test_a_way_through_a_relay_has_its_place() -> None:
+    far = [f"/ip4/192.168.1.{number}/tcp/1" for number in range(ADDRESSES)]
+    circuit = "/ip4/5.6.7.8/tcp/1/p2p/12D3relay/p2p-circuit/p2p/12D3own"
+    assert read_link(make_link(CODE, [*far, circuit]))[1] == [far[0], circuit, *far[1 : ADDRESSES - 1]]
 
 
 @pytest.mark.parametrize(

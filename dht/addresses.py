@@ -57,14 +57,15 @@ def told_to_all(addresses: Iterable[str]) -> list[str]:
     """Return the addresses to tell the world: those in the public network, and names; where there are none, those of
     local networks; loopback only if there is nothing else."""
     every = list(addresses)
-    for fits in (_is_public, _is_in_a_network):
+    for fits in (is_public, _is_in_a_network):
         chosen = [address for address in every if fits(address)]
         if chosen:
             return chosen
     return every
 
 
-def _is_public(address: str) -> bool:
+def is_public(address: str) -> bool:
+    """Return whether a multiaddr begins with an address of the public network, or with a name."""
     ip = ip_of(address)
     return address.startswith("/dns") if ip is None else ip.is_global
 

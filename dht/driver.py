@@ -38,7 +38,7 @@ TEND_EVERY = 5.0
 EXPIRE_EVERY = 20.0
 SAVE_EVERY = 600.0
 AT_ONCE = 8  # checks of upkeep
-RECORDS = 4096  # signed records that are kept
+RECORDS = 2048  # signed records that are kept
 BATCH = 1000  # keys in one message
 ROUTES = b"r"
 

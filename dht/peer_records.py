@@ -18,7 +18,7 @@ from shoal.dht.keyspace import PeerId
 from shoal.dht.protobuf import Malformed, field, fields, number_field, varint
 
 MOST_ADDRESSES = 16
-MOST_BYTES = 4096
+MOST_BYTES = 2048
 _DOMAIN = b"libp2p-peer-record"
 _PAYLOAD_TYPE = b"\x03\x01"
 _PEER_PREFIX = bytes.fromhex("0024")  # identity multihash of the 36 bytes of the key

@@ -65,8 +65,7 @@ class Sweep:
             return []
         near = nearest(target, peers, len(peers))
         depth = shared_bits(target, point(near[-1]))
-        # With fewer peers than are told of a key, these are all that there are.
-        end = len(self._keys) if len(near) < self._copies else self._end_of_region(target, depth + 1)
+        end = self._end_of_region(target, depth + 1)
         region = self._keys[self._at : max(end, self._at + 1)]
         self._at += len(region)
         by_peer: dict[PeerId, list[Key]] = {}

@@ -1,7 +1,7 @@
 """When peers come and go, as measured in the public IPFS network.
 
 Trautwein et al., "Design and Evaluation of IPFS" (SIGCOMM 2022), from crawls each 30 minutes: 87.6% of sessions are
-shorter than 8 hours, 2.5% longer than 24 hours; the median is between 24 minutes and about an hour, by country. A
+shorter than 8 hours, 2.5% longer than 24 hours; the median is tens of minutes to about an hour, by country. A
 Weibull distribution through the first two figures has shape 0.52 (that sessions are so distributed: Stutzbach and
 Rejaie, "Understanding Churn in Peer-to-Peer Networks", IMC 2006); its median comes out at 57 minutes, its mean at 3.6
 hours.

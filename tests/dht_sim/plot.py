@@ -84,13 +84,13 @@ class Panel:
         corner = f"M{self.left} {TOP} V{TOP + HIGH} H{self.left + WIDE}"
         return [*lines, f'<path class="axis" d="{corner}"/>']
 
-    def line(self, kind: str, points: Sequence[tuple[float, float]], name: str, lift: float = -8) -> list[str]:
-        """Draw a line; its name stands at its end."""
+    def line(self, kind: str, points: Sequence[tuple[float, float]], name: str, lift: float = -10) -> list[str]:
+        """Draw a line; its name stands above its beginning, or so far below its end."""
         at = [(self.x(x), self.y(y)) for x, y in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in at] if kind != "d" else []
-        x, y = at[-1]
-        label = f'<text x="{x - 6:.1f}" y="{y + lift:.1f}" text-anchor="end">{name}</text>'
+        (x, y), anchor = (at[-1], "end") if lift > 0 else (at[0], "start")
+        label = f'<text x="{x:.1f}" y="{y + lift:.1f}" text-anchor="{anchor}">{name}</text>'
         return [f'<g class="{kind}"><polyline points="{path}"/>', *dots, label, "</g>"]
 
 
@@ -114,7 +114,7 @@ def _growth(grown: list[dict[str, float]]) -> list[str]:
     panel = Panel(LEFT, across, Axis(0, most, [(each, str(each)) for each in range(most + 1)]))
     return [
         *panel.frame("How far it is to the nearest peer", "peers that are there", "hops"),
-        *panel.line("d", [(size, math.log2(size) / 4) for size in sizes], "log₂ N / 4"),
+        *panel.line("d", [(size, math.log2(size) / 4) for size in sizes], "log₂ N / 4", lift=-34),
         *panel.line("a", [(each["nodes"], each["hops"]) for each in grown], "measured", lift=40),
     ]
 
@@ -130,5 +130,5 @@ def _sweeps(swept: list[dict[str, float]], alone: float) -> list[str]:
     lines += panel.line("d", [(count, alone * count) for count in keys], "one by one", lift=38)
     for kind, size in zip("abc", sorted({each["nodes"] for each in swept}), strict=False):
         points = [(each["keys"], each["messages"]) for each in swept if each["nodes"] == size]
-        lines += panel.line(kind, points, f"{size:,} peers", lift=16 if kind == "a" else -8)
+        lines += panel.line(kind, points, f"{size:,} peers")
     return lines

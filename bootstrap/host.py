@@ -17,6 +17,7 @@ import errno
 import logging
 import math
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -62,6 +63,7 @@ class DialCircuit(Protocol):
     def __call__(self, address: str, device: DeviceId) -> Awaitable[None]: ...
 
 
+STREAMS_OF_PEER = 256  # that a peer may have opened at once
 CHECK_SECONDS = 3.0  # that the other end of an older connection has to answer when its peer connects anew
 
 
@@ -86,6 +88,8 @@ class Host:
         """Called when a peer is connected both directly and through a relay."""
         self.announced: Callable[[], list[str]] = list
         """Where this device can be reached, too: by a name, a port of the router, a relay (with its own id then)."""
+        self.barred: Callable[[DeviceId], bool] = lambda device: False
+        """Whether a peer is not to be talked to at all."""
         self.upgrades = upgrades
         self.observations = Observations()
         self.reachable: Reachable = "unknown"
@@ -93,6 +97,7 @@ class Host:
         """None: circuits are not dialled."""
         self._host = host
         self._network = host.get_network()
+        self._serving: Counter[DeviceId] = Counter()  # streams that peers opened, being served
         self._news = trio.Event()
         self._nursery: trio.Nursery
 
@@ -107,13 +112,23 @@ class Host:
         """Serve a protocol: each stream is given to `handler`, and ends with it, whatever it raises."""
 
         async def serve(stream: Any) -> None:
+            peer: DeviceId | None = None
             try:
                 peer = device_from_bytes(stream.muxed_conn.peer_id.to_bytes())
+                self._serving[peer] += 1
+                if self.barred(peer) or self._serving[peer] > STREAMS_OF_PEER:
+                    await stream.reset()
+                    return
                 await handler(PeerStream(stream, peer))
             except Exception:
                 logging.getLogger("shoal.net").debug("handler of %s ended", protocol, exc_info=True)
                 with contextlib.suppress(Exception):
                     await stream.reset()
+            finally:
+                if peer is not None:
+                    self._serving[peer] -= 1
+                    if not self._serving[peer]:
+                        del self._serving[peer]
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
 
@@ -170,6 +185,10 @@ class Host:
                 with contextlib.suppress(ValueError):
                     found.add(device_from_bytes(peer.to_bytes()))
         return found
+
+    def is_used(self, device: DeviceId) -> bool:
+        """Whether a peer has a stream open, of either side's."""
+        return any(connection.muxed_conn.streams for connection in self._connections(device))
 
     def is_relayed(self, device: DeviceId) -> bool:
         """Whether a peer is connected through relays only."""
@@ -235,6 +254,9 @@ class Host:
     def noticed(self, connection: Any) -> None:
         """Take in a new connection."""
         device = device_from_bytes(connection.muxed_conn.peer_id.to_bytes())
+        if self.barred(device):
+            self._nursery.start_soon(self.close, [connection])
+            return
         remote = connection.muxed_conn.get_remote_address()
         relayed = _is_relayed(connection)
         self.changed()

@@ -256,6 +256,10 @@ class KadStreams:
                 with trio.fail_after(FRAME_WITHIN):
                     await served.framed.send(answer)
 
+    def _is_used(self, device: DeviceId) -> bool:
+        """Return whether a peer has streams open beside those that are kept for the next question."""
+        return self._host.is_used(device) and not self._idle.get(device)
+
     # -- tidying -----------------------------------------------------------------------------------------------------
 
     async def _tidy(self, now: float) -> None:
@@ -265,7 +269,7 @@ class KadStreams:
             self._used.setdefault(device, now)
         busy = self._wanted() | set(self._by_peer)
         for device, used in list(self._used.items()):
-            if device not in busy and now - used > QUIET:
+            if device not in busy and now - used > QUIET and not self._is_used(device):
                 for framed in self._idle.pop(device, []):
                     await framed.stream.reset()
                 await self._host.disconnect(device)

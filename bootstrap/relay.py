@@ -101,6 +101,10 @@ class Reservations:
         place = self._places.get(device)
         return place is not None and place[0] > now and self._is_there(device)
 
+    def devices(self) -> list[DeviceId]:
+        """Return who has a place, also one that is over."""
+        return list(self._places)
+
     def sweep(self, now: float) -> None:
         """Forget those that are over."""
         for device in [device for device in self._places if not self.holds(device, now)]:
@@ -131,6 +135,11 @@ class Relay:
         self._counts: Counter[str] = Counter()
         self._pace = Pace(self.limits.rate)
         host.handle(HOP, self._serve)
+
+    def devices(self) -> set[DeviceId]:
+        """Return the peers that have a place, or a circuit."""
+        self._places.sweep(trio.current_time())
+        return {*self._places.devices(), *self._circuits}
 
     def statistics(self) -> RelayStatistics:
         """Return what it does and did."""

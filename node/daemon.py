@@ -155,6 +155,7 @@ class Node:
         host.handle(MEMBERSHIP, self.membership.serve)
         host.handle(RECOVER, self.recovery.serve)
         host.handle(SHARE, self.meeting.serve)
+        host.barred = self.bans.is_banned
         self.finding.begin(host)
         self.ways.begin(host)
         self.peering.on_lost = self.finding.lost

@@ -18,7 +18,7 @@ from shoal.bootstrap.host import Host
 from shoal.bootstrap.kad import KadStreams
 from shoal.bootstrap.peerid import device_from_bytes, device_from_text, peer_id_bytes
 from shoal.crdt.model import DeviceId
-from shoal.dht.addresses import told_to_all
+from shoal.dht.addresses import is_public, told_to_all
 from shoal.dht.driver import Dht
 from shoal.dht.keyspace import Key, PeerId
 from shoal.node.dht_table import StoredTable
@@ -84,8 +84,11 @@ class Finding:
             self.streams.serve_others(is_public)
 
     def own_addresses(self) -> list[str]:
-        """Return where the world is told that this device is."""
-        return told_to_all(address.rpartition("/p2p/")[0] for address in self._node.host.addresses())[:16]
+        """Return where the world is told that this device is: nowhere, as long as it could only say where it is in its
+        local network, and there is a world."""
+        told = told_to_all(address.rpartition("/p2p/")[0] for address in self._node.host.addresses())[:16]
+        peers = [address for addresses in self._seeds().values() for address in addresses]
+        return told if any(map(is_public, told)) or not any(map(is_public, peers)) else []
 
     def moved(self) -> None:
         """This device's addresses changed: it is announced anew, and looks anew for who is not there."""
@@ -108,6 +111,11 @@ class Finding:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _wanted(self) -> set[DeviceId]:
+        """Return whose connections stay open though nobody asks anything of the DHT over them."""
+        relay, circuits = self._node.ways.relay, self._node.ways.circuits
+        return self._sought() | circuits.reserved() | (relay.devices() if relay is not None else set())
+
+    def _sought(self) -> set[DeviceId]:
         return set(self._node.sharing.access.sought())
 
     def _seeds(self) -> dict[PeerId, tuple[str, ...]]:
@@ -120,7 +128,7 @@ class Finding:
         announcing = self.dht.announcing
         while True:
             self._moved = trio.Event()
-            keys = self.keys()
+            keys = self.keys() if self.own_addresses() else []
             announcing.remove(set(self._keys) - set(keys))
             announcing.add(keys, again=True)
             self._keys = keys
@@ -128,7 +136,7 @@ class Finding:
                 while not self._moved.is_set():
                     with trio.move_on_after(LOOK_AT_KEYS / 10):
                         await self._moved.wait()
-                    if self.keys() != self._keys:
+                    if self.keys() != self._keys and self.own_addresses():
                         break
 
     async def _search(self) -> None:
@@ -145,7 +153,7 @@ class Finding:
                 await trio.sleep(FIRST_LOOK / 4)
 
     def _missing(self) -> set[DeviceId]:
-        return self._wanted() - self._node.host.connected() - {self._node.key.id}
+        return self._sought() - self._node.host.connected() - {self._node.key.id}
 
     async def _look_for(self, missing: set[DeviceId]) -> None:
         for key in self.keys():

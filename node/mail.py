@@ -77,6 +77,10 @@ class Mail:
             return
         kept, roster = self._kept(account), self._node.sharing.shares.roster_of(account)
         members = roster.devices if roster is not None else {}
+        service = self._node.service
+        grows = sum(map(len, said)) - sum(map(len, kept.get(device, [])))
+        if service is None or grows > max(0, service.room(account)):
+            return
         fresh = {each: what for each, what in kept.items() if each in members} | {device: said}
         if fresh == kept:
             return

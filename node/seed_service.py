@@ -7,6 +7,7 @@ that are allowed. Key in column `meta`: `seed`, CBOR {"open": bool, "quota": byt
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SEED = b"seed"
 QUOTA = 1 << 30  # bytes of sealed logs by account
 MOST_ACCOUNTS = 10_000
+MOST_FOLDERS = 1000  # of an account
+RESERVE = 1 << 30  # bytes of the disk that are left free
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,15 @@ class SeedService:
         while True:
             changed = self._node.sharing.changed
             for offer in self._node.sharing.offered():
-                if offer.role == "holder" and self.serves(offer.roster.founder):
+                if offer.role == "holder" and self._has_room_for(offer.roster.founder):
                     with contextlib.suppress(UserError, StoreFull):
                         self._node.sharing.accept(offer.roster, None)
             await changed.wait()
+
+    def _has_room_for(self, account: bytes) -> bool:
+        founders = [roster.founder for roster in self._node.sharing.shares.held()]
+        is_known = account in founders or len(set(founders)) < MOST_ACCOUNTS
+        return self.serves(account) and is_known and founders.count(account) < MOST_FOLDERS
 
     def serves(self, account: bytes) -> bool:
         """Return whether an account may use this seed."""
@@ -66,8 +74,10 @@ class SeedService:
         return self.policy.is_open or any(map(self.serves, self._node.sharing.shares.accounts_of(device)))
 
     def room(self, account: bytes) -> int:
-        """Return how many bytes more may be held of an account; below 0 when its quota was lowered."""
-        return self.policy.quota - self.used(account)
+        """Return how many bytes more may be held of an account; below 0 when its quota was lowered, or the disk is
+        about full."""
+        free = shutil.disk_usage(self._node.home.path).free
+        return min(self.policy.quota - self.used(account), free - RESERVE)
 
     def used(self, account: bytes) -> int:
         """Return how many bytes are held of an account."""

@@ -184,7 +184,7 @@ class HeldFolder(OverLogs):
     def receive_entries(self, entries: Sequence[bytes]) -> Refusal | None:
         """Keep entries that a peer sent, in their order, up to the first that is refused; return why it was."""
         refusal: Refusal | None = None
-        before = self.entries
+        before, size, room = self.entries, self.size, self.room()
         with self._written():
             for encoded in entries:
                 try:
@@ -195,8 +195,7 @@ class HeldFolder(OverLogs):
                 except log.EntryRefused as error:
                     refusal = Refusal(str(error), misbehaved=error.blames_sender)
                     break
-                room = self.room()
-                if room is not None and len(encoded) > room:
+                if room is not None and self.size - size + len(encoded) > room:
                     refusal = Refusal("there is no room for more of that account here", misbehaved=False)
                     break
                 self._logs.put(entry.log, encoded, LogHead(entry.seq + 1, entry.hash))

@@ -19,7 +19,6 @@ import trio
 from shoal.bootstrap.addressbook import AddressBook
 from shoal.bootstrap.bulk import BulkPort
 from shoal.bootstrap.host import Host
-from shoal.bootstrap.mdns import Found, Mdns
 from shoal.bootstrap.pairing import PROTOCOL as PAIR
 from shoal.bootstrap.peerid import device_from_text, peer_id_text
 from shoal.bootstrap.peering import Peering
@@ -51,6 +50,7 @@ from shoal.node.meeting import PROTOCOL as SHARE
 from shoal.node.meeting import Meeting
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
 from shoal.node.membership import Membership
+from shoal.node.nearby import Nearby
 from shoal.node.pairing import Pairing
 from shoal.node.protection import Protection
 from shoal.node.recovery import PROTOCOL as RECOVER
@@ -79,6 +79,7 @@ BOOK = b"addressbook"
 HEARS = 10.0  # seconds without news for which what others know of a folder that is new here is waited for
 JOIN_WAITS = 8.0  # seconds for which a folder that is not known yet may become so
 SETTLES = 10.0  # seconds after the start in which devices that are there will have connected
+KEPT_AGAIN, KEPT_AGAIN_MOST = 10.0, 600.0  # seconds after which what failed is begun anew, ever longer
 NEED_EVERY = 0.2  # seconds between two counts of what a folder needs
 
 
@@ -111,7 +112,6 @@ class Node:
         self.host: Host
         self.bulk: BulkPort
         self.peering: Peering
-        self.mdns: Mdns | None = None
         self._store = store
         self._home = home
         self.within: Path | None = None  # where folders of this node may be; None: anywhere
@@ -126,6 +126,7 @@ class Node:
         self.service: SeedService | None = None  # where this node is a seed
         self.finding = Finding(self, store)
         self.ways = Ways(self)
+        self.nearby = Nearby(self)
         self.meeting = Meeting(self)
         self.joining = Joining(self)
         self.subfolders = SubFolders(self)
@@ -136,7 +137,6 @@ class Node:
         self.serving = Serving(self)
         self._needs: dict[FolderId, tuple[float, tuple[int, int]]] = {}
         self._account_news = trio.Event()
-        self._moved = trio.Event()
         self._conversations: Conversations
         self._nursery: trio.Nursery
 
@@ -171,13 +171,12 @@ class Node:
             self.start(self.sharing.run)
             self.start(self.subfolders.run)
             self.start(self.joining.run)
-            self.start(self.finding.run)
-            self.start(self.seeds.run)
-            self.start(self.ways.run)
+            for work in (self.finding.run, self.seeds.run, self.ways.run):
+                self.keep(work)
             if self.service is not None:
-                self.start(self.service.run)
+                self.keep(self.service.run)
             if mdns:
-                self.start(self._find_locally)
+                self.keep(self.nearby.run)
             self.holding.load()
             for folder, path in self._joined().items():
                 entry = self.account.folders().get(FolderId(folder))
@@ -200,6 +199,20 @@ class Node:
         async def contained() -> None:
             with bulkhead(str(work), lambda reason: self.events.add("failed", reason)):
                 await work(*arguments)
+
+        self._nursery.start_soon(contained)
+
+    def keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something beside for as long as the node runs, and begin it anew where it failed."""
+
+        async def contained() -> None:
+            wait = KEPT_AGAIN
+            while True:
+                with bulkhead(str(work), lambda reason: self.events.add("failed", reason)):
+                    await work()
+                    return
+                await trio.sleep(wait)
+                wait = min(2 * wait, KEPT_AGAIN_MOST)
 
         self._nursery.start_soon(contained)
 
@@ -541,28 +554,6 @@ class Node:
     def _save_book(self, data: bytes) -> None:
         with contextlib.suppress(StoreFull):  # addresses are heard again
             self._store.write([("meta", BOOK, data)], sync=False)
-
-    async def _find_locally(self) -> None:
-        """Announce this device on the local networks that the machine is in, and hear of others there."""
-        while True:
-            moved = self._moved
-            hosts = [host for host in self.host.interfaces() if ":" not in host]
-            ports = [port for host, port in self.host.sources() if ":" not in host]
-            async with trio.open_nursery() as nursery:
-                if hosts and ports:
-                    self.mdns = Mdns(self.key.id, ports[0], self._on_found)
-                    nursery.start_soon(self.mdns.run, hosts)
-                await moved.wait()
-                nursery.cancel_scope.cancel()
-
-    def on_moved(self) -> None:
-        """The machine's addresses changed."""
-        moved, self._moved = self._moved, trio.Event()
-        moved.set()
-        self.peering.moved()
-
-    def _on_found(self, found: Found) -> None:
-        self.peering.hint(found.device, found.addresses)
 
 
 def default_folder() -> Path:

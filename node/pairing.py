@@ -34,8 +34,8 @@ class Pairing:
         """Open a one-time code. Raises UserError."""
         self._node.account.check_member()
         made = self.offers.open()
-        if self._node.mdns is not None:
-            self._node.start(self._node.mdns.set_plate, made.code.plate)
+        if self._node.nearby.mdns is not None:
+            self._node.start(self._node.nearby.mdns.set_plate, made.code.plate)
         self._node.events.add("pairing-offered", "a pairing code is open for ten minutes")
         return made
 
@@ -88,7 +88,7 @@ class Pairing:
             ) from error
 
     async def _heard(self, code: Code) -> list[tuple[DeviceId, str]]:
-        mdns = self._node.mdns
+        mdns = self._node.nearby.mdns
         if mdns is None:
             return []
         with trio.move_on_after(HEARD_WITHIN):
@@ -109,5 +109,5 @@ class Pairing:
             self._node.membership.trust()
         else:
             self._node.events.add("pairing-failed", text)
-        if self._node.mdns is not None:
-            self._node.start(self._node.mdns.set_plate, "")
+        if self._node.nearby.mdns is not None:
+            self._node.start(self._node.nearby.mdns.set_plate, "")

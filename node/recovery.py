@@ -130,7 +130,7 @@ class Recovery:
         return given
 
     async def _heard(self) -> dict[DeviceId, list[str]]:
-        mdns = self._node.mdns
+        mdns = self._node.nearby.mdns
         if mdns is None:
             return {}
         await trio.sleep(0 if mdns.found else HEARD_WITHIN)

@@ -58,6 +58,7 @@ class Ways:
         """Keep the ways open until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.circuits.run)
+            self.circuits.keep({})  # what was kept by a run before, which failed
             await nursery.start(self.punching.run)
             await nursery.start(self.reachability.run)
             nursery.start_soon(self._keep_relays)
@@ -118,4 +119,5 @@ class Ways:
                 self._changed()
                 for mapper in self._mappers:
                     mapper.moved()
-                self._node.on_moved()
+                self._node.nearby.moved()
+                self._node.peering.moved()

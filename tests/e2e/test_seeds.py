@@ -198,6 +198,14 @@ def test_health_and_metrics_are_there_without_a_token(seed: Seed) -> None:
     assert "# TYPE shoal_dht_questions_total counter\n" in text
 
 
+def test_a_unit_for_systemd_runs_this_seed(tmp_path: Path) -> None:
+    lines = Seed(tmp_path / "seed").run("seed", "unit").stdout.splitlines()
+    start = next(line for line in lines if line.startswith("ExecStart="))
+    assert start.endswith(f" --home {tmp_path / 'seed'} seed up --foreground")
+    assert f"ReadWritePaths={tmp_path / 'seed'}" in lines
+    assert "Restart=always" in lines
+
+
 def test_what_makes_no_sense_gets_one_line(tmp_path: Path, seed: Seed) -> None:
     assert "card" in seed.error("seed", "add", "nonsense", code=2)
     assert "no seed" in seed.error("seed", "remove", "nobody")

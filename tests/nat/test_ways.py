@@ -3,6 +3,7 @@ routers allow it, and through a relay where not; and a folder syncs over whichev
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -185,3 +186,23 @@ def test_in_a_network_that_leads_nowhere_they_find_each_other(internet: Internet
         one.up()
         other.up()
         print(f"found after {until(lambda: one.peer('other')['connected'], 30):.1f} s")
+
+
+def test_a_seed_that_is_restarted_while_it_relays_costs_seconds_and_nothing_else(
+    internet: Internet, tmp_path: Path
+) -> None:
+    seed = Device(tmp_path / "seed", internet.host("seed"), is_seed=True)
+    one = Device(tmp_path / "one", internet.router("home", "symmetric").device("one"))
+    other = Device(tmp_path / "other", internet.router("office", "symmetric").device("other"))
+    with running(seed, one, other):
+        joined(one, other, seed)
+        sync(one, other, "F")
+        large = os.urandom(48 << 20)
+        (tmp_path / "F here" / "larger").write_bytes(large)
+        until(lambda: one.peer("other")["sent_per_s"] > 0, 60)
+        seed.down()
+        seed.up()
+        (tmp_path / "F here" / "later").write_text("later")
+        wait_in_sync(one, other)
+        assert (tmp_path / "F there" / "larger").read_bytes() == large
+        assert (tmp_path / "F there" / "later").exists()

@@ -21,7 +21,7 @@ from shoal.dht import addresses as multiaddrs
 from shoal.dht import peer_records
 from shoal.dht.announcing import Announcing
 from shoal.dht.keyspace import Key, PeerId, Point, key_near, point
-from shoal.dht.lookup import Lookup
+from shoal.dht.lookup import ALPHA, Lookup
 from shoal.dht.messages import Message, Peer, Type
 from shoal.dht.peer_records import PeerRecord
 from shoal.dht.protobuf import Malformed
@@ -34,6 +34,8 @@ from shoal.dht.upkeep import Check, Refresh, Upkeep
 ANSWERS_WITHIN = 5.0  # seconds, with the dial
 LOOKUP_WITHIN = 30.0
 PATHS = 3
+GENTLE = 3  # questions in flight of a look-up that refreshes the table
+AT_FIRST, STAGGER = 3, 0.015  # questions that are asked at once; seconds between those after: an answer may be enough
 TEND_EVERY = 5.0
 EXPIRE_EVERY = 20.0
 SAVE_EVERY = 600.0
@@ -110,6 +112,7 @@ class Dht:
         self._checked: dict[bytes, PeerRecord] = {}  # by envelope: signatures are checked once
         self._own_record: PeerRecord | None = None
         self._woken = trio.Event()
+        self._refreshing = trio.Lock()
         self._server = Server(own, self.routing, self.providers, own_addresses, self._record_of)
         self._upkeep = Upkeep(self.routing, own, rng)
         self.announcing = Announcing(self, table, wall)
@@ -219,17 +222,20 @@ class Dht:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _walk(self, target: Point, question: Message, is_enough: Callable[[Message], bool]) -> Lookup:
+    async def _walk(
+        self, target: Point, question: Message, is_enough: Callable[[Message], bool], alpha: int = ALPHA
+    ) -> Lookup:
         """Ask ever nearer peers, until `is_enough` says so of an answer."""
         if not len(self.routing):
             self._hear_of_seeds()
         known = [contact.peer for contact in self.routing.nearest(target)]
-        lookup = Lookup(target, known, self.own, paths=min(PATHS, max(1, len(known) // 3)))
+        lookup = Lookup(target, known, self.own, paths=min(PATHS, max(1, len(known) // 3)), alpha=alpha)
         heard: dict[PeerId, Peer] = {}
         news = trio.Event()
         self.stats.lookups += 1
 
-        async def ask(peer: PeerId) -> None:
+        async def ask(peer: PeerId, place: int) -> None:
+            await trio.sleep(max(0, place - AT_FIRST) * STAGGER)
             answer = await self._ask(peer, question, heard.get(peer))
             if answer is None:
                 lookup.failed(peer)
@@ -243,8 +249,8 @@ class Dht:
         with trio.move_on_after(LOOKUP_WITHIN):
             async with trio.open_nursery() as nursery:
                 while not lookup.is_done:
-                    for peer in lookup.next_queries():
-                        nursery.start_soon(ask, peer)
+                    for place, peer in enumerate(lookup.next_queries(), 1):
+                        nursery.start_soon(ask, peer, place)
                     await news.wait()
                     news = trio.Event()
         self.stats.hops += lookup.hops
@@ -346,7 +352,9 @@ class Dht:
             if action.target is not None:
                 wanted = key_near(point(self.own), action.target, self.own, self._rng)
             if isinstance(action, Refresh):
-                await self.nearest_to(wanted)
+                question = Message(Type.FIND_NODE, wanted, sender=self._sender())
+                async with self._refreshing:  # nobody waits for it
+                    await self._walk(point(wanted), question, lambda message: False, GENTLE)
                 return
             answer = await self._ask(action.peer, Message(Type.FIND_NODE, wanted, sender=self._sender()))
             if answer is not None and action.target is not None:

@@ -299,6 +299,7 @@ async def test_a_circuit_goes_no_faster_than_allowed() -> None:
         assert 2 < trio.current_time() - began < 6  # 600,000 bytes, both ways together
 
 
+@pytest.mark.soak
 async def test_a_slow_circuit_is_not_broken_by_its_sender() -> None:
     """py-libp2p kills a writer whose window stays shut for 5 s, as it does for 12 s here."""
     async with world(RelayLimits(circuit_rate=250_000)) as w:

@@ -48,6 +48,7 @@ from shoal.bootstrap.stream import PeerStream
 from shoal.bootstrap.tcp import Source, mend_remote_addresses, read_target
 from shoal.bootstrap.tuning import tune_libp2p
 from shoal.crdt.model import DeviceId
+from shoal.dht.addresses import told_to_all
 from shoal.transfer.stream import ByteStream, StreamClosed
 
 Handler = Callable[[ByteStream], Awaitable[None]]
@@ -365,7 +366,7 @@ async def run_host(seed: bytes, listen: Sequence[str], limits: InboundLimits | N
     device = device_from_bytes(host.get_id().to_bytes())
     made = Host(host, device, upgrades)
     any_host: Any = host
-    any_host.get_addrs = lambda: [Multiaddr(address) for address in made.addresses()]  # else peers are told 0.0.0.0
+    any_host.get_addrs = lambda: [Multiaddr(each) for each in told_to_all(made.addresses())]  # else it says 0.0.0.0
     made.handle(OBSERVE, tell)
     network.register_notifee(_Notifee(made))
     try:

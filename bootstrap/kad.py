@@ -33,7 +33,7 @@ STREAMS = 512  # served at once; then the one that is silent for longest goes
 STREAMS_OF_ONE = 64  # as js-libp2p opens at once
 KEPT = 8.0  # seconds for which a stream is kept for the next question: js-libp2p ends it after 10
 DIAL_WITHIN = 4.0
-MOST_ADDRESSES = 6  # that are tried
+MOST_ADDRESSES = 3  # that are tried
 
 
 class Framed:
@@ -208,11 +208,7 @@ class KadStreams:
         """Return what to dial: loopback only where this peer is on nothing else."""
         own = [ip_of(address) for address in self._host.addresses()]
         only_here = all(ip is not None and ip.is_loopback for ip in own)
-        fit = [
-            address
-            for address in addresses
-            if only_here or (ip := ip_of(address)) is None or not (ip.is_loopback or ip.is_unspecified)
-        ]
+        fit = [address for address in addresses if only_here or not _is_of_this_machine(address)]
         return fit[:MOST_ADDRESSES]
 
     # -- serving -----------------------------------------------------------------------------------------------------
@@ -281,3 +277,10 @@ class KadStreams:
                     await framed.stream.aclose()
             if not self._idle[device]:
                 del self._idle[device]
+
+
+def _is_of_this_machine(address: str) -> bool:
+    ip = ip_of(address)
+    if ip is None:
+        return "/localhost" in address.lower() or ".local/" in address.lower()
+    return ip.is_loopback or ip.is_unspecified

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from typing import Any
 
 TOTAL = 1000
 FROM_ONE_ADDRESS = 64
 SEED_TOTAL, SEED_FROM_ONE = 4000, 256  # of a seed: a company's devices may all come from one address
+
+
+def network_of(address: str) -> str:
+    """Return what one customer of a network has: an IPv4 address, or the /64 of one of IPv6."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return address if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 class InboundLimits:
@@ -20,6 +30,7 @@ class InboundLimits:
 
     def admit(self, address: str) -> bool:
         """Count a connection in, or return False when there is no room for it."""
+        address = network_of(address)
         if self._by_address.total() >= self._total or self._by_address[address] >= self._from_one:
             return False
         self._by_address[address] += 1
@@ -27,6 +38,7 @@ class InboundLimits:
 
     def release(self, address: str) -> None:
         """Count a connection out."""
+        address = network_of(address)
         self._by_address[address] -= 1
         if self._by_address[address] <= 0:
             del self._by_address[address]

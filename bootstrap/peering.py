@@ -61,6 +61,8 @@ class Peering:
             self._nursery.start_soon(self._keep, device, self._trusted[device])
         for device in set(self._trusted) - wanted:
             self._trusted.pop(device).cancel()
+            self._heard.pop(device, None)
+            self._said.pop(device, None)
 
     def hint(self, device: DeviceId, addresses: Iterable[str]) -> None:
         """Addresses of a device were heard of: try them now."""
@@ -107,7 +109,8 @@ class Peering:
             self.on_lost()
 
     def _wake(self, device: DeviceId) -> None:
-        self._heard.setdefault(device, trio.Event()).set()
+        if device in self._trusted:
+            self._heard.setdefault(device, trio.Event()).set()
 
     async def _keep(self, device: DeviceId, scope: trio.CancelScope) -> None:
         with scope:

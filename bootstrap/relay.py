@@ -34,6 +34,7 @@ from shoal.bootstrap.circuit_messages import (
 from shoal.bootstrap.circuit_pipe import CircuitPipe, PipeLimits
 from shoal.bootstrap.circuit_stream import WINDOW, CircuitStream, is_relayed
 from shoal.bootstrap.host import Host
+from shoal.bootstrap.limits import network_of
 from shoal.bootstrap.peerid import device_from_bytes, peer_id_bytes
 from shoal.crdt.model import DeviceId
 from shoal.dht.protobuf import Malformed
@@ -54,7 +55,8 @@ class RelayLimits:
     reservations_of_ip: int = 256
     reservation_seconds: float = 3600.0
     circuits: int = 256
-    circuits_of_peer: int = 16
+    circuits_of_peer: int = 64
+    circuits_of_pair: int = 3
     circuit_seconds: float | None = None
     circuit_bytes: int | None = None
     circuit_rate: float | None = None
@@ -132,6 +134,7 @@ class Relay:
         self._places = Reservations(self.limits, host.is_direct)
         self._asking: Counter[DeviceId] = Counter()
         self._circuits: Counter[DeviceId] = Counter()  # by peer: each circuit counts for both of its ends
+        self._pairs: Counter[tuple[DeviceId, DeviceId]] = Counter()
         self._counts: Counter[str] = Counter()
         self._pace = Pace(self.limits.rate)
         host.handle(HOP, self._serve)
@@ -182,7 +185,7 @@ class Relay:
             self._counts["reservations_refused"] += 1
             await self._end(stream, Status.PERMISSION_DENIED)
             return
-        ends = self._places.reserve(device, remote[0] if remote else "", trio.current_time())
+        ends = self._places.reserve(device, network_of(remote[0]) if remote else "", trio.current_time())
         if ends is None:
             self._counts["reservations_refused"] += 1
             await self._end(stream, Status.RESERVATION_REFUSED)
@@ -203,7 +206,13 @@ class Relay:
             self._counts["circuits_refused"] += 1
             await self._end(stream, refusal)
             return
-        with _counted(self._circuits, source), _counted(self._circuits, target), _counted(self._counts, "circuits"):
+        pair = _counted(self._pairs, (source, target))
+        with (
+            pair,
+            _counted(self._circuits, source),
+            _counted(self._circuits, target),
+            _counted(self._counts, "circuits"),
+        ):
             reached = await self._reach(target, source)
             if isinstance(reached, Status):
                 self._counts["circuits_refused"] += 1
@@ -217,14 +226,16 @@ class Relay:
             self._counts["begun"] += 1
             limits = PipeLimits(self.limits.circuit_seconds, self.limits.circuit_bytes, self.limits.idle_seconds)
             paces = [self._pace, Pace(self.limits.circuit_rate)]
-            ends = CircuitStream(stream, WINDOW), CircuitStream(reached, WINDOW)
-            await CircuitPipe(*ends, limits, paces, self._carried).run()
+            sides = CircuitStream(stream, WINDOW), CircuitStream(reached, WINDOW)
+            await CircuitPipe(*sides, limits, paces, self._carried).run()
 
     def _refusal(self, source: DeviceId, target: DeviceId) -> Status | None:
         if target == source or not self._may_reach(source, target):
             return Status.PERMISSION_DENIED
         if not self._places.holds(target, trio.current_time()):
             return Status.NO_RESERVATION
+        if self._pairs[source, target] >= self.limits.circuits_of_pair:
+            return Status.RESOURCE_LIMIT_EXCEEDED
         most = self.limits.circuits_of_peer
         if self._counts["circuits"] >= self.limits.circuits or max(self._circuits[source], self._circuits[target]) >= (
             most

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -40,6 +41,7 @@ TEND_EVERY = 5.0
 EXPIRE_EVERY = 20.0
 SAVE_EVERY = 600.0
 AT_ONCE = 8  # checks of upkeep
+DAY = 24 * 3600  # seconds by which a record may be ahead of this clock
 RECORDS = 2048  # signed records that are kept
 BATCH = 1000  # keys in one message
 ROUTES = b"r"
@@ -67,6 +69,11 @@ class Found:
 
     peer: PeerId
     addresses: tuple[str, ...]
+
+
+def _most_said(addresses: Counter[bytes]) -> tuple[str, ...]:
+    """Return the addresses that most say, first: one that lies must not push out what others say."""
+    return multiaddrs.decode_all(address for address, _ in addresses.most_common(2 * MOST_ADDRESSES))
 
 
 @dataclass(slots=True)
@@ -123,11 +130,11 @@ class Dht:
     def answer(self, peer: PeerId, question: bytes) -> bytes | None:
         """Return what to answer a peer, if anything. Raises Malformed, TooMuch."""
         message = Message.decode(question)
-        if message.sender:
-            record = self._take_record(message.sender)
-            if record is not None and record.peer == peer:
-                self.routing.heard_of(peer, multiaddrs.decode_all(record.addresses))
         answer = self._server.answer(peer, message, trio.current_time(), self._wall())
+        if message.sender:
+            record = self._take_record(message.sender, of=peer)
+            if record is not None:
+                self.routing.heard_of(peer, multiaddrs.decode_all(record.addresses))
         return answer.encode() if answer is not None else None
 
     @property
@@ -139,19 +146,19 @@ class Dht:
 
     async def find_providers(self, key: Key, enough: int = 1) -> list[Found]:
         """Return who said to have what is under a key: at least `enough` of them, if there are."""
-        found: dict[PeerId, set[bytes]] = {}
+        found: dict[PeerId, Counter[bytes]] = {}  # how many say each address of each
         for each in self.providers.of(key, self._wall()):
-            found.setdefault(each.peer, set()).update(each.addresses)
+            found.setdefault(each.peer, Counter()).update(each.addresses)
 
         def enough_by(message: Message) -> bool:
             for each in message.providers:
                 if each.id != self.own:
-                    found.setdefault(PeerId(each.id), set()).update(each.addresses)
+                    found.setdefault(PeerId(each.id), Counter()).update(each.addresses[:MOST_ADDRESSES])
             return len(found) >= enough
 
         if len(found) < enough:
             await self._walk(point(key), Message(Type.GET_PROVIDERS, key, sender=self._sender()), enough_by)
-        return [Found(peer, multiaddrs.decode_all(sorted(where))) for peer, where in found.items()]
+        return [Found(peer, _most_said(where)) for peer, where in found.items()]
 
     async def find_peer(self, peer: PeerId) -> tuple[str, ...]:
         """Return where a peer that serves the DHT is, as far as others know: none where they know nothing."""
@@ -270,7 +277,7 @@ class Dht:
         known = self.routing.get(peer)
         if known is None or known.answered is None:
             self.announcing.somebody_came()
-        record = self._take_record(answer.sender) if answer.sender else None
+        record = self._take_record(answer.sender, of=peer) if answer.sender else None
         said = multiaddrs.decode_all(record.addresses) if record is not None and record.peer == peer else ()
         self.routing.answered(peer, said or self._where(peer, heard), trio.current_time())
         return answer
@@ -278,7 +285,7 @@ class Dht:
     def _where(self, peer: PeerId, heard: Peer | None = None) -> tuple[str, ...]:
         """Return where to try a peer: what it signed counts before what others say."""
         if heard is not None and heard.record:
-            self._take_record(heard.record)
+            self._take_record(heard.record, of=peer)
         record = self._records.get(peer)
         if record is not None:
             return multiaddrs.decode_all(record.addresses)
@@ -288,14 +295,16 @@ class Dht:
     def _addresses(self, told: Peer) -> tuple[str, ...]:
         return multiaddrs.decode_all(told.addresses[:MOST_ADDRESSES])
 
-    def _take_record(self, envelope: bytes) -> PeerRecord | None:
-        """Return a signed record, if it is one, and keep it where it is the newest of its peer."""
+    def _take_record(self, envelope: bytes, of: PeerId) -> PeerRecord | None:
+        """Return a signed record, if it is one of that peer's, and keep it where it is the newest."""
         known = self._checked.get(envelope)
         if known is not None:
-            return known
+            return known if known.peer == of else None
         try:
             record = peer_records.read(envelope)
         except Malformed:
+            return None
+        if record.peer != of or record.seq > 1000 * (self._wall() + DAY):
             return None
         self._checked[envelope] = record
         if len(self._checked) > RECORDS:
@@ -371,4 +380,4 @@ class Dht:
         for peer, where, envelope in cbor2.loads(saved) if saved is not None else []:
             self.routing.heard_of(PeerId(peer), where)
             if envelope:
-                self._take_record(envelope)
+                self._take_record(envelope, of=PeerId(peer))

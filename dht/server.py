@@ -13,6 +13,7 @@ from shoal.dht.routing import Contact, RoutingTable
 
 TOLD = 20  # peers that are nearer, in one answer
 MOST_ADDRESSES = 8  # of a peer
+MOST_BYTES, MOST_RECORD = 128, 1024  # of an address, and of a signed record, so that an answer stays within its bounds
 
 
 class TooMuch(Exception):
@@ -66,7 +67,8 @@ class Server:
         keys = [Key(key) for key in message.keys or ((message.key,) if message.key else ())]
         if not self._keys.take(peer, len(keys), now):
             raise TooMuch("more keys than a peer may announce")
-        refused = self._providers.add(keys, peer, own.addresses[:MOST_ADDRESSES], wall)
+        said = tuple(each for each in own.addresses if len(each) <= MOST_BYTES and addresses.decode(each) is not None)
+        refused = self._providers.add(keys, peer, said[:MOST_ADDRESSES], wall)
         return Message(Type.ADD_PROVIDER, keys=tuple(refused)) if message.keys else None
 
     def _closer(self, peer: PeerId, key: bytes) -> tuple[Peer, ...]:
@@ -80,4 +82,6 @@ class Server:
 
     def _told(self, contact: Contact) -> Peer:
         binary = addresses.encode_all(contact.addresses[:MOST_ADDRESSES])
-        return Peer(contact.peer, binary, 0, self._record_of(contact.peer))
+        fit = tuple(each for each in binary if len(each) <= MOST_BYTES)
+        record = self._record_of(contact.peer)
+        return Peer(contact.peer, fit, 0, record if len(record) <= MOST_RECORD else b"")

@@ -312,6 +312,7 @@ class Node:
     def serve_as_seed(self) -> SeedService:
         """Be a seed, from the start on."""
         self.service = SeedService(self, self._store)
+        self.sharing.shares.welcomes = self.service.serves
         self.finding.mode = "server"
         return self.service
 
@@ -390,7 +391,7 @@ class Node:
             if whose == device:
                 news |= self._book.learn(whose, [bare])
             elif whose != self.key.id and self.sharing.access.is_partner(whose) and whose not in self.sessions:
-                self.peering.hint(whose, [bare])
+                self.peering.suggest(whose, [bare])
         if news:
             for other, session in self.sessions.items():
                 if other != device:

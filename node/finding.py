@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["auto", "server", "client", "off"]
 
-MEMBERS = 20  # that are looked for under one key
+EVERYBODY = 1 << 30  # is looked for under a key, to the end: one that lies could say enough
 FIRST_LOOK, LAST_LOOK = 2.0, 120.0  # seconds between two looks for who is not there
 LOOK_AT_KEYS = 600.0  # seconds between two looks whether the week, or a secret, is another
 
@@ -157,7 +157,7 @@ class Finding:
 
     async def _look_for(self, missing: set[DeviceId]) -> None:
         for key in self.keys():
-            for found in await self.dht.find_providers(key, MEMBERS):
+            for found in await self.dht.find_providers(key, EVERYBODY):
                 with contextlib.suppress(ValueError):
                     device = device_from_bytes(found.peer)
                     if device in missing and found.addresses:

@@ -67,7 +67,9 @@ class Holding:
 
     def _room(self, folder: FolderId) -> int | None:
         roster, service = self._node.sharing.shares.of(folder), self._node.service
-        return service.room(roster.founder) if service is not None and roster is not None else None
+        if service is None or roster is None:
+            return None
+        return service.room(roster.founder) if service.serves(roster.founder) else 0
 
     def _save(self) -> None:
         self._store.write([("meta", HELD, cbor2.dumps([bytes(folder) for folder in self.all]))], sync=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,9 @@ MAX_NAME = 64
 PIECE = 2 * 1024 * 1024  # bytes of statements in one message
 MOST_BUNDLES, MOST_SAID = 1000, 20_000
 MOST_OF_OFFER = 300  # statements of a folder that was not accepted
-MOST_OFFERS = 100  # that wait to be accepted
+MOST_OFFERS = 100  # of strangers, that wait to be accepted
+MOST_OFFERS_OF_ONE = 20  # of them, of one stranger
+MOST_BYTES_OF_OFFER = 128 * 1024  # of statements of a stranger's folder that was not accepted
 MOST_STATEMENTS = 4096  # of one account
 MOST_BYTES_OF_PERSON = 256 * 1024  # of the statements of another account that are kept
 MOST_ADDRESSES = 16
@@ -110,6 +112,7 @@ class Shares:
         self.all: dict[bytes, FolderRoster] = {}  # by root
         self._held: dict[FolderId, FolderRoster] = {}
         self._judged: dict[bytes, tuple[Bundle, list[Roster | None]]] = {}  # what each rests on
+        self.welcomes: Callable[[bytes], bool] = lambda founder: True  # whose folders may be offered here
         self._read()
         self.refresh()
 
@@ -263,7 +266,7 @@ class Shares:
             news |= self.meet(people[account], by=by)
         rosters = self._known() | _rosters_of(people.values(), self.people)
         rosters[self._account.id] = self._account.roster
-        waiting = len(self.offers())
+        waiting = sum(not self._is_contact(each.founder) for each in self.offers())
         for folder, founder, statements in bundles:
             root = root_of(folder, founder)
             known = self._bundles.get(root)
@@ -274,9 +277,17 @@ class Shares:
                 continue
             roster = FolderRoster(folder, founder, before.union(statements), rosters)
             if known is None and not of_own:
-                if roster.role(self._account.id) == "none" or waiting >= MOST_OFFERS or not self._may_be(roster):
+                if roster.role(self._account.id) == "none" or not self._may_be(roster) or not self.welcomes(founder):
                     continue
-                waiting += 1
+                if not self._is_contact(founder):  # strangers' offers take no place from those of others
+                    if waiting >= MOST_OFFERS or sum(map(len, statements)) > MOST_BYTES_OF_OFFER:
+                        continue
+                    if sum(each.founder == founder for each in self.offers()) >= MOST_OFFERS_OF_ONE:
+                        continue
+                    waiting += 1
+            size = sum(map(len, {*before, *statements}))
+            if known is not None and not of_own and size > MOST_BYTES_OF_OFFER and self._is_unasked(roster, founder):
+                continue
             if not of_own:
                 kept = roster.admitted(before)
                 if len(kept) < len(roster.statements):
@@ -289,6 +300,14 @@ class Shares:
         if news:
             self.refresh()
         return news
+
+    def _is_contact(self, account: bytes) -> bool:
+        person = self.people.get(account)
+        return person is not None and person.is_contact
+
+    def _is_unasked(self, roster: FolderRoster, founder: bytes) -> bool:
+        """Return whether a folder is a stranger's that this account has not accepted."""
+        return self._account.id not in roster.accepted and not self._is_contact(founder)
 
     def _may_be(self, roster: FolderRoster) -> bool:
         """Return whether a folder can be shared so: one that was this account's first is known to it."""

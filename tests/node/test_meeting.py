@@ -263,3 +263,13 @@ async def test_a_contact_is_named_anew_also_after_a_clock_was_years_ahead(
     assert anna.sharing.shares.name_of(ben.account.id) == "Benny"
     anna.joining.remove_contact("Benny")
     assert anna.joining.contacts() == []
+
+
+def test_a_closed_seed_keeps_nothing_of_who_it_does_not_serve(anna: Node, ben: Node) -> None:
+    service = ben.serve_as_seed()
+    share(anna, ben, "holder")
+    ask(ben, anna)
+    assert not ben.sharing.offered()
+    service.allow(anna.account.id, "anna")
+    ask(ben, anna)
+    assert len(ben.sharing.offered()) == 1

@@ -61,10 +61,12 @@ class Mail:
         return len(self._store.get("meta", MAIL + account) or b"")
 
     def _served(self, device: DeviceId) -> list[bytes]:
-        """Return the accounts of a device for which this node is a seed."""
-        service = self._node.service
-        accounts = self._node.sharing.shares.accounts_of(device)
-        return [each for each in accounts if service is not None and service.serves(each)]
+        """Return the account of a device, by its own word and that account's, if this node is a seed of it: others may
+        say that it is of theirs."""
+        service, account = self._node.service, self._node.meeting.named.get(device)
+        if service is None or account not in self._node.sharing.shares.accounts_of(device):
+            return []
+        return [account] if account is not None and service.serves(account) else []
 
     def _kept(self, account: bytes) -> dict[bytes, list[bytes]]:
         kept: dict[bytes, list[bytes]] = cbor2.loads(self._store.get("meta", MAIL + account) or b"\xa0")

@@ -42,6 +42,7 @@ MOST_BYTES = 3 * 1024 * 1024  # of statements on folders
 MOST_SAID = 5000  # statements
 MOST_PEOPLE = 1000
 STEP_SECONDS = 15.0
+MOST_NAMED = 10_000
 
 
 class NotMet(Exception):
@@ -75,6 +76,7 @@ class Meeting:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.named: dict[DeviceId, bytes] = {}  # of which account each device says itself that it is
 
     async def ask(self, device: DeviceId, account: bytes, invite: DeviceKey | None = None) -> None:
         """Tell a connected device, of `account`, what this account shares with it, and take what it tells. `invite`:
@@ -134,6 +136,10 @@ class Meeting:
         told = _Told.decode(fields)
         if asked != self._node.account.id or self._node.account.is_revoked or not self._is_of(device, told):
             return None
+        self.named.pop(device, None)
+        self.named[device] = told.account
+        if len(self.named) > MOST_NAMED:
+            del self.named[next(iter(self.named))]
         refusal = ""
         if redeems:
             public, signature = codec.as_list(redeems, length=2)

@@ -273,3 +273,19 @@ def test_a_closed_seed_keeps_nothing_of_who_it_does_not_serve(anna: Node, ben: N
     service.allow(anna.account.id, "anna")
     ask(ben, anna)
     assert len(ben.sharing.offered()) == 1
+
+
+def test_a_seed_gives_mail_to_the_account_that_a_device_says_it_is_of(anna: Node, ben: Node, tmp_path: Path) -> None:
+    evil = device(4, "evil", tmp_path)
+    evil.account.invitation_for(anna.key.id, "claimed")  # without being asked
+    service = ben.serve_as_seed()
+    service.set(is_open=True)
+    for each in (anna, evil):
+        share(each, ben, "holder")
+        ask(each, ben)
+    ask(ben, anna)
+    ask(ben, evil)
+    ben.mail.take(anna.key.id, [], anna.account.invitation().catalog)
+    assert ben.mail.size(anna.account.id)
+    assert not ben.mail.size(evil.account.id)
+    assert ben.mail.told_to(evil.key.id)[1] == []

@@ -19,6 +19,7 @@ from shoal.crdt.model import DeviceId
 LOG_CONTEXT = "shoal 2026-11 folder log key"
 CONTENT_CONTEXT = "shoal 2026-11 folder content key"
 DISCOVERY_CONTEXT = "shoal 2026-11 folder discovery key"
+PACK_CONTEXT = "shoal 2026-11 folder pack key"
 EPOCH_CONTEXT = "shoal 2026-11 folder epoch"
 EPOCH_BITS = 32  # of its number that are the secret's
 NONCE_SIZE = 24
@@ -73,6 +74,11 @@ class FolderKeys:
     def log(self) -> bytes:
         """The key that log entries are sealed with now."""
         return self._logs[self.epoch]
+
+    def pack_of(self, epoch: int) -> bytes | None:
+        """Return the key that packs of an epoch are sealed by, None where it is not known here."""
+        key = self._logs.get(epoch)
+        return _derive(PACK_CONTEXT, key) if key is not None else None
 
     def log_of(self, epoch: int) -> bytes | None:
         """Return the key that log entries of an epoch were sealed with, None where it is not known here."""

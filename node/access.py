@@ -50,6 +50,13 @@ class Access:
             return False
         return rank(roster.role_of_device(device, accepted=True)) >= least
 
+    def role_of_device(self, device: DeviceId, folder: FolderId) -> Role:
+        """Return what a device may do with a folder: the most that an account may which it is of."""
+        if self._account.is_member(device):
+            return self.role(folder)
+        roster = self._shares.of(folder)
+        return roster.role_of_device(device, accepted=True) if roster is not None else "none"
+
     def keeps_for_us(self, device: DeviceId, folder: FolderId) -> bool:
         """Return whether what a device has of a folder is safe there: it is of this account, or of the one that had the
         folder first. Others may leave with it."""

@@ -56,7 +56,7 @@ class Invitation:
             )
         except Exception as error:
             raise ValueError("the other device sent a malformed invitation") from error
-        if not fits or account not in secrets:
+        if not fits or not secrets:
             raise ValueError("the other device sent a malformed invitation")
         return cls(account, dict(secrets), tuple(statements), tuple(catalog))
 
@@ -236,9 +236,11 @@ class Account:
         return True
 
     def _rotate(self) -> bool:
-        """Give the members a secret that nobody else has, and each folder an epoch; return whether that was due."""
+        """Give the members a secret that nobody else has, and each folder an epoch; return whether that was due. A key
+        on paper is given it, too: a seed keeps what is sealed to it, and cannot open it."""
         current = self._roster.current_key()
-        due = bool(self._roster.former) and current is None
+        has_paper = any(record.is_paper for record in self._roster.devices.values())
+        due = (bool(self._roster.former) or has_paper) and current is None
         if due:
             secret = self._entropy(SECRET)
             self._state([roster.new_key(self._roster, secret, self._key, self._now_ms())])

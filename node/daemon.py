@@ -51,6 +51,10 @@ from shoal.node.meeting import Meeting
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
 from shoal.node.membership import Membership
 from shoal.node.nearby import Nearby
+from shoal.node.packs.backend import backend_of
+from shoal.node.packs.service import Packs
+from shoal.node.packs.shelf import Shelf
+from shoal.node.packs.wire import PROTOCOL as PACKS
 from shoal.node.pairing import Pairing
 from shoal.node.protection import Protection
 from shoal.node.recovery import PROTOCOL as RECOVER
@@ -120,6 +124,7 @@ class Node:
         self.pairing = Pairing(self)
         self.sharing = Sharing(self, store, now_ms)
         self.holding = Holding(self, store)
+        self.packs = Packs(self, store, Shelf(store, backend_of(home), self._piece_damaged))
         self.bans = Bans(store)
         self.seeds = Seeds(self)
         self.mail = Mail(self, store)
@@ -155,6 +160,7 @@ class Node:
         host.handle(MEMBERSHIP, self.membership.serve)
         host.handle(RECOVER, self.recovery.serve)
         host.handle(SHARE, self.meeting.serve)
+        host.handle(PACKS, self.packs.serve)
         host.barred = self.bans.is_banned
         self.finding.begin(host)
         self.ways.begin(host)
@@ -171,7 +177,7 @@ class Node:
             self.start(self.sharing.run)
             self.start(self.subfolders.run)
             self.start(self.joining.run)
-            for work in (self.finding.run, self.seeds.run, self.ways.run):
+            for work in (self.finding.run, self.seeds.run, self.ways.run, self.packs.run):
                 self.keep(work)
             if self.service is not None:
                 self.keep(self.service.run)
@@ -408,6 +414,7 @@ class Node:
 
     def on_left(self, device: DeviceId) -> None:
         """A conversation with a device ended."""
+        self.packs.left(device)
         for folder in self.folders:
             self._swarm.on_need(folder)
 
@@ -434,6 +441,9 @@ class Node:
     def on_misbehaved(self, device: DeviceId, reason: str) -> None:
         """A peer sent what no honest one could."""
         self.events.add("peer-misbehaved", f"{peer_id_text(device)}: {reason}")
+
+    def _piece_damaged(self, folder: bytes, pack: bytes, index: int) -> None:
+        self.packs.damaged(FolderId(folder), pack, index)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -485,6 +495,7 @@ class Node:
         """`new`: nobody else can know of it yet."""
         access = self.sharing.access
         is_known = partial(access.is_known, folder=entry.id)
+        self.holding.release(entry.id)
         runtime = FolderRuntime(entry, path, self._store, self.key, is_known, self.fetcher, now_ms)
         runtime.replica.limit = partial(access.limit, folder=entry.id)
         runtime.replica.read_only = not access.may_write(entry.id)

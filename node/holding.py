@@ -44,10 +44,19 @@ class Holding:
             for session in self._node.sessions.values():
                 session.join(folder)
 
+    def release(self, folder: FolderId) -> None:
+        """Hold a folder no more that is to be kept here as files: its logs are read anew then."""
+        held = self.all.pop(folder, None)
+        if held is not None:
+            for session in self._node.sessions.values():
+                session.leave(folder)
+            held.erase()
+            self._save()
+
     def follow(self) -> None:
         """Hold nothing that this account is no holder of any more."""
         access = self._node.sharing.access
-        gone = [folder for folder in self.all if access.role(folder) != "holder"]
+        gone = [folder for folder in self.all if access.role(folder) != "holder" and not self._is_kept_for_us(folder)]
         for folder in gone:
             for session in self._node.sessions.values():
                 session.leave(folder)
@@ -56,6 +65,12 @@ class Holding:
             self._save()
         for held in self.all.values():
             held.keep_to_limits()
+
+    def _is_kept_for_us(self, folder: FolderId) -> bool:
+        """Return whether this device offers space to a folder of its own account that it does not have as files."""
+        node = self._node
+        own = folder in node.account.folders() and folder not in node.folders
+        return own and node.packs.offer.size > 0 and not node.account.is_revoked
 
     def _open(self, folder: FolderId) -> None:
         access = self._node.sharing.access

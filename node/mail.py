@@ -39,8 +39,7 @@ class Mail:
             return list(known.roster), list(known.catalog)
         for account in self._served(device):
             roster = node.sharing.shares.roster_of(account)
-            said = {statement for each in self._kept(account).values() for statement in each}
-            return list(roster.statements) if roster is not None else [], sorted(said)
+            return list(roster.statements) if roster is not None else [], self.kept_for(account)
         return [], []
 
     def take(self, device: DeviceId, roster: Sequence[bytes], catalog: Sequence[bytes]) -> None:
@@ -51,6 +50,10 @@ class Mail:
             return
         for account in self._served(device):
             self._keep(account, device, catalog)
+
+    def kept_for(self, account: bytes) -> list[bytes]:
+        """Return the statements on folders that are kept for an account."""
+        return sorted({statement for each in self._kept(account).values() for statement in each})
 
     def erase(self, account: bytes) -> None:
         """Keep nothing for an account any more."""

@@ -39,7 +39,7 @@ VIEWS = 5000  # kept, as each is asked for several times while its file is plann
 
 class Replica(OverLogs):
     """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew;
-    `rolled_back` after a commit failed, with all that was staged. `staging`: for what is to be committed along;
+    `rolled_back` after a commit failed, with all that was staged; `told` with facts that are new here. `staging`: for what is to be committed along;
     `keys`: the folder's, replaced when it has a new epoch; `limit`: how much of a log is taken, None for all of it;
     `read_only`: this device may not write to the folder."""
 
@@ -58,6 +58,7 @@ class Replica(OverLogs):
         self.changed: Callable[[], None] = lambda: None
         self.grown: Callable[[], None] = lambda: None
         self.rolled_back: Callable[[], None] = lambda: None
+        self.told: Callable[[Facts], None] = lambda facts: None
         self.read_only = False
         self.is_on_disk: Callable[[NodeId], bool] = lambda node: False
         self._key = key
@@ -379,6 +380,7 @@ class Replica(OverLogs):
         self._views.clear()
         self.generation += 1
         born, changed = self.tree.take(facts)
+        self.told(facts)
         for node, version in born.items():
             if known.get(node) != version:
                 self.dirty.mark(node, self.size_of(node))

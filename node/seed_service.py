@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 SEED = b"seed"
-QUOTA = 1 << 30  # bytes of sealed logs by account
+QUOTA = 10 << 30  # bytes of sealed logs and packs by account
 MOST_ACCOUNTS = 10_000
 MOST_FOLDERS = 1000  # of an account
 RESERVE = 1 << 30  # bytes of the disk that are left free
@@ -84,7 +84,8 @@ class SeedService:
         held = self._node.holding.all
         shares = self._node.sharing.shares
         logs = sum(held[each.folder].size for each in shares.held() if each.founder == account and each.folder in held)
-        return logs + self._node.mail.size(account)
+        packs = sum(self._node.packs.shelf.used(each.folder) for each in shares.held() if each.founder == account)
+        return logs + packs + self._node.mail.size(account)
 
     def accounts(self) -> dict[bytes, str]:
         """Return whom it serves, as far as it knows, with what they are called."""

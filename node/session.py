@@ -10,6 +10,8 @@ Frames of canonical CBOR, each an array whose first element is its kind:
     ["left", folder id]                 the sender has the folder no more
     ["held?", ...], ["held", ...]       whether the other keeps what is to leave this disk: see `holdings`
     ["prove?", ...], ["proof", ...]     that it has the bytes: see `possession`
+    ["board", folder id, message]       a message of `crdt.board` about a folder: who offers space, which packs there are,
+                                        and who holds which piece of them
     ["ping"]                            sent once the sender has told of all its folders, then every `PING` seconds, so
                                         silence means that the peer is gone
 """
@@ -143,6 +145,9 @@ class Session:
         replica = self._node.replicas()[folder]
         self._machines[folder] = AntiEntropy(own=replica.log_id)
         self._do(folder, [Send(Holds(dict(replica.frontier), ask=True))])
+        greeting = self._node.packs.greeting(folder)
+        if greeting is not None:
+            self.tell_board(folder, greeting)
 
     def leave(self, folder: FolderId) -> None:
         """A folder was removed here, or the peer has no part in it any more."""
@@ -150,6 +155,11 @@ class Session:
         self.progress.pop(folder, None)
         self._told_need.pop(folder, None)
         self._queue(["left", folder])
+
+    def tell_board(self, folder: FolderId, message: list[Any]) -> None:
+        """Say something of a folder's board."""
+        if folder in self._machines:
+            self._queue(["board", folder, message])
 
     def tell_have(self, folder: FolderId, chunks: Sequence[bytes]) -> None:
         """Chunks came to this disk, which the peer may lack: it is told soon, of many at once."""
@@ -301,6 +311,9 @@ class Session:
                     pass
                 case ["sync", bytes(folder), bytes(message)]:
                     await self._on_sync(FolderId(folder), message)
+                case ["board", bytes(folder), list(said)]:
+                    if FolderId(folder) in self._machines:
+                        self._node.packs.on_board(self.device, FolderId(folder), said)
                 case ["need", bytes(folder), int(files), int(size)]:
                     if FolderId(folder) in self._node.account.folders():
                         progress = self._progress(FolderId(folder))

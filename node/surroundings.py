@@ -96,6 +96,18 @@ class Mails(Protocol):
         ...
 
 
+class Boards(Protocol):
+    """The boards of the folders here, see `crdt.board`."""
+
+    def greeting(self, folder: FolderId) -> list[Any] | None:
+        """Return what a peer is told at the start, None where there is no board."""
+        ...
+
+    def on_board(self, device: DeviceId, folder: FolderId, message: list[Any]) -> None:
+        """A peer said something of a folder's board. Raises Malformed."""
+        ...
+
+
 class Surroundings(Protocol):
     """What a session needs of its node."""
 
@@ -117,6 +129,11 @@ class Surroundings(Protocol):
 
     def need(self, folder: FolderId) -> tuple[int, int]:
         """Return the files and bytes that this disk lacks of a folder."""
+        ...
+
+    @property
+    def packs(self) -> Boards:
+        """Who holds which packs."""
         ...
 
     @property

@@ -15,6 +15,7 @@ class Recover(BaseModel):
 
     words: str = Field(max_length=1000)
     addresses: list[str] = Field(default_factory=list, max_length=64)
+    seed: str | None = Field(default=None, max_length=4096)
 
 
 class Protect(BaseModel):
@@ -33,7 +34,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.post("/api/account/recover")
     async def recover(body: Recover) -> dict[str, Any]:
-        return {"device": await node.recovery.recover(body.words, body.addresses)}
+        return {"device": await node.recovery.recover(body.words, body.addresses, body.seed)}
 
     @app.get("/api/account/protection")
     async def get_protection() -> dict[str, Any]:

@@ -28,6 +28,7 @@ from shoal.node.api import (
     metrics,
     network,
     one_way,
+    packs,
     seeds,
     selective,
     sharing,
@@ -219,6 +220,7 @@ def make_app(node: Node, token: str, hosts: set[str], household: Household, *, i
     sharing.add_routes(app, node)
     network.add_routes(app, node)
     seeds.add_routes(app, node)
+    packs.add_routes(app, node)
     users.add_routes(app, node, household)
     if is_first:
         accounts.add_routes(app, household)

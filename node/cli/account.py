@@ -90,11 +90,12 @@ def add_commands(app: typer.Typer) -> None:
         address: Annotated[
             list[str] | None, typer.Option(help="Where a device of yours is, /ip4/.../tcp/.../p2p/ID.")
         ] = None,
+        seed: Annotated[str | None, typer.Option(help="The card of a seed of yours, where no device is left.")] = None,
         json_: Json = False,
     ) -> None:
         """Make this device one of your account, by the words of its paper key."""
         words = typer.prompt("The 24 words", hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
-        done = api().post("/api/account/recover", {"words": words, "addresses": address or []})
+        done = api().post("/api/account/recover", {"words": words, "addresses": address or [], "seed": seed})
         text = (
             f"This device is of your account now; {printable(done['device'])!r} let it in. Folders: shoal folder list"
         )

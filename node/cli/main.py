@@ -21,6 +21,7 @@ from shoal.node.cli import (
     metadata,
     network,
     one_way,
+    packs,
     pairing,
     seeds,
     selective,
@@ -216,6 +217,7 @@ account.add_commands(app)
 users.add_commands(app)
 network.add_commands(app)
 seeds.add_commands(app)
+packs.add_commands(app, folder_app)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, get_args
 
 from sortedcontainers import SortedList
 
-Column = Literal["log", "doc", "index", "local", "chunk", "dht", "meta"]
+Column = Literal["log", "doc", "index", "local", "chunk", "dht", "pack", "meta"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
 
 Op = tuple[Column, bytes, bytes | None]

@@ -25,7 +25,7 @@ from rocksdict import (
 
 from shoal.node.store.port import COLUMNS, Column, Op, StoreDamaged, StoreFull
 
-SCHEMA = 3  # 2: no column for the DHT; 1: records of nodes and rows of children in one form alone, which can be read
+SCHEMA = 4  # 3: none for packs; 2: no column for the DHT; 1: records of nodes and rows of children in one form alone, which can be read
 MIB = 1 << 20
 
 P = ParamSpec("P")

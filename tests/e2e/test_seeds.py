@@ -6,29 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from nodes import Node, free_port, pair, running, wait_in_sync
+from nodes import Node, Seed, free_port, pair, running, until, wait_in_sync
 
 pytestmark = pytest.mark.e2e
-
-
-class Seed(Node):
-    """A node that is a seed."""
-
-    options: tuple[str, ...] = ("--open",)
-
-    def up(self, *more: str) -> None:
-        self.run(
-            "seed", "up", "--listen", self.listen, "--api", self.api, "--name", self.home.name, *self.options, *more
-        )
-
-    @property
-    def card(self) -> str:
-        """What accounts add it by."""
-        return str(self.json("seed", "card")["card"])
 
 
 @pytest.fixture
@@ -36,14 +19,6 @@ def seed(tmp_path: Path) -> Iterator[Seed]:
     made = Seed(tmp_path / "seed")
     with running(made):
         yield made
-
-
-def until(holds: Any, seconds: float = 30) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
 
 
 def folders_at(node: Node) -> dict[str, bool]:

@@ -33,6 +33,7 @@ class Quiet:
         access = SimpleNamespace(may_sync=lambda *about: True, may_read=lambda *about: True)
         self.sharing: Any = SimpleNamespace(access=access, told_to=lambda device: [])
         self.mail: Any = SimpleNamespace(told_to=lambda device: ([], []), take=lambda *said: None)
+        self.packs: Any = SimpleNamespace(greeting=lambda folder: None, on_board=lambda *said: None)
         self.questions = 0
 
     def replicas(self) -> Mapping[FolderId, Replica]:

@@ -108,6 +108,7 @@ class Device:
             is_member=lambda device: True,
         )
         access = SimpleNamespace(may_sync=lambda *about: True, may_read=lambda *about: True)
+        self.packs: Any = SimpleNamespace(greeting=lambda folder: None, on_board=lambda *said: None)
         self.mail: Any = SimpleNamespace(told_to=lambda device: ([], []), take=lambda *said: None)
         self.sharing: Any = SimpleNamespace(access=access, told_to=lambda device: [], take=lambda *told: None)
         self.trouble: list[str] = []

@@ -100,6 +100,30 @@ class Node:
         self.run("down", check=False)
 
 
+class Seed(Node):
+    """A node that is a seed."""
+
+    options: tuple[str, ...] = ("--open",)
+
+    def up(self, *more: str) -> None:
+        self.run(
+            "seed", "up", "--listen", self.listen, "--api", self.api, "--name", self.home.name, *self.options, *more
+        )
+
+    @property
+    def card(self) -> str:
+        """What accounts add it by."""
+        return str(self.json("seed", "card")["card"])
+
+
+def until(holds: Any, seconds: float = 30) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
 def say(node: Node, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the CLI, and give it on its standard input what is not to stand in a command."""
     command = [*SHOAL, "--home", str(node.home), *arguments]

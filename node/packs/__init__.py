@@ -1,0 +1,1 @@
+"""Sealed replicas: making, placing, holding, proving and reading packs of a folder's chunks."""

@@ -1,0 +1,493 @@
+"""The packs of one node: what it offers, what it holds for which folder, and who works on that."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+import trio
+
+from shoal.bootstrap.peerid import device_from_bytes, peer_id_text
+from shoal.crdt.model import DeviceId, FolderId
+from shoal.dht.keyspace import Key
+from shoal.node.bulkhead import bulkhead
+from shoal.node.packs.auditing import Auditor
+from shoal.node.packs.backend import BackendFailed, Missing
+from shoal.node.packs.folder import PackFolder
+from shoal.node.packs.gathering import Gatherer
+from shoal.node.packs.making import Packer
+from shoal.node.packs.reading import Loop, PackReader
+from shoal.node.packs.sheet import Declared
+from shoal.node.packs.shelf import Shelf
+from shoal.node.packs.wire import MAX_FRAME, PROTOCOL, NotThere, PieceClient
+from shoal.node.packs.wire import serve as serve_pieces
+from shoal.node.store import Store
+from shoal.transfer import erasure, merkle
+from shoal.transfer.packs import multihash
+from shoal.transfer.server import serve as serve_chunks
+from shoal.transfer.stream import ByteStream, Frames, FrameStream, StreamClosed
+
+if TYPE_CHECKING:
+    from shoal.node.daemon import Node
+
+OFFER = b"offer"
+ONLINE = b"online"
+RESERVE = 1 << 30  # bytes of the disk that are left free
+SPARES = 96 * 1024 * 1024  # bytes of rebuilt pieces that are kept for others
+LOOK_EVERY = 1.0
+MONTH = 30 * 24 * 3600.0  # seconds over which the share of time online is reckoned
+COUNT_EVERY = 60.0
+SCRUB_RATE = 8 * 1024 * 1024  # bytes a second
+LIES = 3  # wrong answers after which a device is not believed any more
+SEEK_AGAIN = 60.0  # seconds between two looks into the DHT for the holders of one folder's packs
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What this node offers to hold of others' packs. `zone`: where it is, for people to say; `repair`: bytes a second
+    that fetching pieces may take, 0 for as many as come."""
+
+    size: int = 0
+    zone: str = ""
+    repair: int = 0
+
+
+class Budget:
+    """How fast pieces may be fetched."""
+
+    def __init__(self) -> None:
+        self.rate = 0
+        self._free_at = -math.inf
+
+    async def wait(self, size: int) -> None:
+        """Wait until so many bytes may be fetched."""
+        now = trio.current_time()
+        if not self.rate:
+            return
+        at = max(self._free_at, now)
+        self._free_at = at + size / self.rate
+        await trio.sleep(at - now)
+
+
+class _Working:
+    """What works on one folder."""
+
+    def __init__(self, folder: PackFolder) -> None:
+        self.folder = folder
+        self.gatherer = Gatherer(folder)
+        self.auditor = Auditor(folder)
+        self.packer: Packer | None = None
+        self.reader = PackReader(folder)
+
+
+class Packs:
+    """Of one node; what a session asks of boards, and what `/shoal/packs/1` serves."""
+
+    def __init__(self, node: Node, store: Store, shelf: Shelf) -> None:
+        self.node = node
+        self.store = store
+        self.shelf = shelf
+        self.budget = Budget()
+        self.spares: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self.counts: Counter[str] = Counter()  # bytes since the start
+        self.client = PieceClient(self._open)
+        self._working: dict[FolderId, _Working] = {}
+        self._lies: Counter[DeviceId] = Counter()
+        self._troubled: dict[FolderId, str] = {}
+        self._sought_at: dict[FolderId, float] = {}
+        saved = store.get("meta", OFFER)
+        self.offer = Offer(*cbor2.loads(saved)) if saved is not None else Offer()
+        self.budget.rate = self.offer.repair
+        self._online = _Online(store)
+        self._nursery: trio.Nursery
+
+    # -- what people say ---------------------------------------------------------------------------------------------
+
+    def set_offer(self, offer: Offer) -> None:
+        """Offer this much from now on. Raises StoreFull."""
+        self.store.write([("meta", OFFER, cbor2.dumps([offer.size, offer.zone, offer.repair]))], sync=True)
+        self.offer = offer
+        self.budget.rate = offer.repair
+        self._hold_own()
+        for working in self._working.values():
+            working.folder.publish()
+            working.folder.wake()
+
+    def folder(self, folder: FolderId) -> PackFolder | None:
+        """Return a folder's packs."""
+        if folder not in self._working and (folder in self.node.folders or folder in self.node.holding.all):
+            self._follow()
+        working = self._working.get(folder)
+        return working.folder if working is not None else None
+
+    def all(self) -> list[PackFolder]:
+        """Return all folders' packs."""
+        return [working.folder for working in self._working.values()]
+
+    def auditor(self, folder: FolderId) -> Auditor:
+        """Return who challenges the holders of a folder's packs."""
+        return self._working[folder].auditor
+
+    def unpacked(self, folder: FolderId) -> int:
+        """Return how many chunks of a folder are waiting to be packed here."""
+        packer = self._working[folder].packer
+        return packer.waiting if packer is not None else 0
+
+    def lacking(self, folder: FolderId) -> int:
+        """Return how many pieces this node is to hold and lacks."""
+        return self._working[folder].gatherer.lacking
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work on the packs of all folders that are here, until cancelled."""
+        lost = await self.shelf.reconcile()
+        if lost:
+            self.node.events.add("packs-lost", f"{lost} pieces that were held here are gone: they are fetched anew")
+        self.announce({pack for folder in self.shelf.folders() for pack, _ in self.shelf.held(folder)})
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._scrub)
+            while True:
+                self._follow()
+                self._online.count(time.time())
+                await trio.sleep(LOOK_EVERY)
+
+    async def _scrub(self) -> None:
+        await self.shelf.scrub(SCRUB_RATE)
+
+    def damaged(self, folder: FolderId, pack: bytes, index: int) -> None:
+        """A piece that was held here is not what it was, and is held no more."""
+        self.node.events.add("piece-damaged", f"a piece of pack {pack.hex()[:12]} is damaged, and is fetched anew")
+        found = self.folder(folder)
+        if found is not None:
+            found.claim(pack, index, held=False)
+            found.publish()
+            found.wake()
+
+    def _follow(self) -> None:
+        """Begin and end work as folders come and go."""
+        node = self.node
+        here = {*node.folders, *node.holding.all}
+        self._hold_own()
+        for folder in here - self._working.keys():
+            working = self._working[folder] = _Working(PackFolder(self, folder))
+            self._nursery.start_soon(self._work, working)
+            greeting = working.folder.board.greet()
+            for session in node.sessions.values():
+                session.tell_board(folder, greeting)
+        for folder in self._working.keys() - here:
+            self._working.pop(folder).folder.erase()
+            self._nursery.start_soon(self.shelf.remove_all, folder)
+        for working in self._working.values():
+            runtime = working.folder.runtime
+            if runtime is None:
+                working.packer = None
+            elif working.packer is None:
+                working.packer = Packer(working.folder)
+                runtime.replica.told = working.packer.saw
+                self._nursery.start_soon(self._read_and_pack, working, runtime.scope)
+            working.folder.publish()
+
+    def _hold_own(self) -> None:
+        """Where this device offers space, hold those of the account's folders that are not kept here, too."""
+        node = self.node
+        if self.offer.size and node.service is None:
+            for entry in node.account.folders().values():
+                if entry.id not in node.folders and entry.id not in node.holding.all:
+                    node.holding.begin(entry.id)
+
+    async def _work(self, working: _Working) -> None:
+        with working.folder.scope:
+            async with trio.open_nursery() as nursery:
+                for work in (working.gatherer.run, working.auditor.run):
+                    nursery.start_soon(self._again, work)
+
+    async def _read_and_pack(self, working: _Working, scope: trio.CancelScope) -> None:
+        packer = working.packer
+        with trio.CancelScope() as both:
+            async with trio.open_nursery() as nursery:
+                assert packer is not None
+                nursery.start_soon(self._again, packer.run)
+                nursery.start_soon(self._hold_packs, working)
+                while working.packer is packer and not scope.cancel_called:
+                    await trio.sleep(LOOK_EVERY)
+                both.cancel()
+
+    async def _hold_packs(self, working: _Working) -> None:
+        """Be one more holder of the folder's chunks, once there are packs of them."""
+        folder = working.folder
+        while not folder.ledger.packs():
+            await trio.sleep(0.2)
+        here = peer_of(folder.id)
+
+        async def open_stream() -> Frames:
+            taking, giving = Loop.pair(bytes(self.node.key.id), here)
+            self._nursery.start_soon(serve_chunks, giving, working.reader)
+            return taking
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_again, working)
+            while True:
+                await self.node.fetcher.hold(here, open_stream)
+                await trio.sleep(5)
+
+    async def _ask_again(self, working: _Working) -> None:
+        """Whenever there may be more to be had from packs, have it asked for."""
+        folder = working.folder
+        while True:
+            before = folder.ledger.generation, frozenset(self.node.sessions)
+            with trio.move_on_after(2):
+                await folder.news.wait()
+            await trio.sleep(0.3)
+            runtime = folder.runtime
+            if runtime is None or runtime.engine.is_idle():
+                continue
+            if before != (folder.ledger.generation, frozenset(self.node.sessions)):
+                self.node.fetcher.retry_missing(peer_of(folder.id))
+                runtime.engine.retry_now()
+
+    async def _again(self, work: Callable[[], Any]) -> None:
+        while True:
+            with bulkhead(str(work), lambda reason: self.node.events.add("failed", reason)):
+                await work()
+            await trio.sleep(5)
+
+    # -- what sessions ask -------------------------------------------------------------------------------------------
+
+    def greeting(self, folder: FolderId) -> list[Any] | None:
+        found = self.folder(folder)
+        return found.board.greet() if found is not None else None
+
+    def on_board(self, device: DeviceId, folder: FolderId, message: list[Any]) -> None:
+        found = self.folder(folder)
+        if found is not None:
+            found.receive(device, message)
+
+    def left(self, device: DeviceId) -> None:
+        """A conversation ended."""
+        self.client.forget(device)
+        for working in self._working.values():
+            working.folder.board.left(device)
+
+    # -- what others ask of pieces -----------------------------------------------------------------------------------
+
+    async def serve(self, stream: ByteStream) -> None:
+        """Serve a stream that a device opened."""
+        if not self.node.sharing.access.is_partner(DeviceId(stream.peer)):
+            await stream.reset()
+            return
+        await serve_pieces(self.node.serving.limited(FrameStream(stream, MAX_FRAME)), self)
+
+    def may_have(self, peer: bytes, folder: bytes) -> bool:
+        return self.node.sharing.access.may_sync(DeviceId(peer), FolderId(folder))
+
+    async def read(self, peer: bytes, folder: bytes, pack: bytes, index: int, offset: int, length: int) -> bytes | None:
+        data = await self.shelf_read(folder, pack, index, offset, length)
+        if data is None:
+            data = await self._made(FolderId(folder), pack, index)
+            data = data[offset : offset + length if length else None] if data is not None else None
+        if data is not None:
+            self.count("served", len(data))
+        return data
+
+    async def prove(self, folder: bytes, pack: bytes, index: int, block: int) -> tuple[bytes, list[bytes]] | None:
+        data = await self.shelf_read(folder, pack, index, 0, 0)
+        if data is None or block * merkle.BLOCK >= len(data):
+            return None
+        leaves = await trio.to_thread.run_sync(merkle.leaves, data)
+        at = block * merkle.BLOCK
+        return bytes(data[at : at + merkle.BLOCK]), list(merkle.proof(leaves, block))
+
+    async def shelf_read(self, folder: bytes, pack: bytes, index: int, offset: int, length: int) -> bytes | None:
+        """Return bytes of a piece that is held here, None where it is not; of length 0, to its end."""
+        size = self.shelf.size(folder, pack, index)
+        if size is None or offset > size:
+            return None
+        try:
+            return await self.shelf.read(folder, pack, index, offset, min(length or size, size - offset))
+        except (Missing, BackendFailed):
+            return None
+
+    async def _made(self, folder: FolderId, pack: bytes, index: int) -> bytes | None:
+        """Return a piece that is not held here, and can be given all the same: made of files, or rebuilt a moment ago."""
+        if (pack, index) in self.spares:
+            return self.spares[(pack, index)]
+        working = self._working.get(folder)
+        if working is None or working.packer is None:
+            return None
+        declared = working.folder.ledger.declared(pack)
+        data = await working.packer.rebuilt(pack) if declared is not None and index < declared.pieces else None
+        if data is None or declared is None or not declared.k:
+            return bytes(data) if data is not None else None
+        coding = erasure.Coding(declared.k, declared.m)
+        pieces = await trio.to_thread.run_sync(erasure.encode, data, coding)
+        return bytes(pieces[index])
+
+    def spare(self, pack: bytes, index: int, data: bytes) -> None:
+        """Keep a rebuilt piece for who is to hold it."""
+        self.spares[(pack, index)] = data
+        while sum(map(len, self.spares.values())) > SPARES:
+            self.spares.popitem(last=False)
+
+    async def piece_of(
+        self, folder: PackFolder, device: DeviceId, pack: bytes, index: int, declared: Declared
+    ) -> bytes | None:
+        """Return a piece as a device has it, verified; None where it has not."""
+        size = declared.size_of(index)
+        try:
+            if device == self.node.key.id:
+                data = await self.shelf_read(folder.id, pack, index, 0, 0)
+            else:
+                data = await self.client.get(device, folder.id, pack, index, 0, size)
+        except (NotThere, StreamClosed):
+            return None
+        if data is None or await trio.to_thread.run_sync(merkle.root_of, data) != declared.root_of(index):
+            if data is not None and device != self.node.key.id:
+                self.lied(folder, device, pack, f"it sent other bytes than piece {index} of a pack has")
+            return None
+        return data
+
+    # -- what is offered, and held -----------------------------------------------------------------------------------
+
+    def offer_for(self, folder: FolderId) -> int:
+        """Return how many bytes of a folder's packs this node holds at most."""
+        node = self.node
+        if node.service is not None:
+            roster = node.sharing.shares.of(folder)
+            if roster is None or not node.service.serves(roster.founder):
+                return 0
+            return node.service.policy.quota
+        return self.offer.size
+
+    def room(self, folder: FolderId) -> int:
+        """Return how many bytes more of a folder's packs may be held."""
+        node = self.node
+        free = self.shelf.free()
+        left = math.inf if free is None else free - RESERVE
+        if node.service is not None:
+            roster = node.sharing.shares.of(folder)
+            return int(min(left, node.service.room(roster.founder))) if roster is not None else 0
+        return int(min(left, self.offer.size - self.shelf.used_all()))
+
+    def is_held(
+        self, folder: PackFolder, pack: bytes, declared: Declared, claims: dict[bytes, dict[bytes, set[int]]]
+    ) -> bool:
+        """Return whether a pack is held as the policy says, or by all that there are to hold it."""
+        return missing(folder, pack, declared, claims) == 0
+
+    def online(self) -> int:
+        """Return per mille of the time that this node runs."""
+        return self._online.per_mille
+
+    def announce(self, packs: Iterable[bytes]) -> None:
+        """Have the DHT know that this node holds pieces of packs."""
+        if self.node.finding.mode != "off":
+            self.node.finding.dht.announcing.add([Key(multihash(pack)) for pack in packs])
+
+    async def seek(self, folder: PackFolder, pack: bytes) -> None:
+        """Look into the DHT for who holds a pack, and have those connected that may be."""
+        now = trio.current_time()
+        if self.node.finding.mode == "off" or now - self._sought_at.get(folder.id, -math.inf) < SEEK_AGAIN:
+            return
+        self._sought_at[folder.id] = now
+        for found in await self.node.finding.dht.find_providers(Key(multihash(pack)), 8):
+            with contextlib.suppress(ValueError):
+                device = device_from_bytes(found.peer)
+                if self.node.sharing.access.is_partner(device) and found.addresses:
+                    self.node.peering.suggest(device, found.addresses)
+
+    # -- what went wrong ---------------------------------------------------------------------------------------------
+
+    def suspect(self, folder: FolderId, device: DeviceId) -> None:
+        """Somebody says that a device failed an audit."""
+        working = self._working.get(folder)
+        if working is not None and working.folder.is_believed(device):
+            working.auditor.suspect(device)
+
+    def lied(self, folder: PackFolder, device: DeviceId, pack: bytes, what: str) -> None:
+        """A device sent wrong bytes of a pack."""
+        name = self.node.sharing.access.name_of(device)
+        self._lies[device] += 1
+        self.node.events.add("holder-lied", f"{name}: {what} ({pack.hex()[:12]})", device=peer_id_text(device))
+        if self._lies[device] >= LIES:
+            self.failed_audit(folder, device, self._lies.pop(device))
+        else:
+            self.suspect(folder.id, device)
+
+    def failed_audit(self, folder: PackFolder, device: DeviceId, times: int) -> None:
+        """A device does not have what it says to hold."""
+        name = self.node.sharing.access.name_of(device)
+        self.node.events.add(
+            "holder-failed",
+            f"{name} failed {times} challenges: it lacks what it says to hold, and is replaced",
+            device=peer_id_text(device),
+        )
+        folder.fail(device)
+
+    def trouble(self, folder: PackFolder, reason: str) -> None:
+        """A piece could not be kept."""
+        if self._troubled.get(folder.id) != reason:
+            self._troubled[folder.id] = reason
+            self.node.events.add("packs-failed", f"pieces of packs cannot be kept: {reason}")
+
+    def kept_well(self, folder: PackFolder) -> None:
+        """A piece was kept."""
+        self._troubled.pop(folder.id, None)
+
+    def count(self, what: str, size: int) -> None:
+        """Count bytes."""
+        self.counts[what] += size
+
+    async def _open(self, device: bytes) -> Frames:
+        stream = await self.node.host.open(DeviceId(device), PROTOCOL)
+        return self.node.serving.limited(FrameStream(stream, MAX_FRAME))
+
+
+class _Online:
+    """The share of time that this node runs, over a month or so."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        saved = store.get("meta", ONLINE)
+        self._share: float
+        self._at: float
+        self._share, self._at = cbor2.loads(saved) if saved is not None else (1.0, 0.0)
+        self._is_first = True
+
+    @property
+    def per_mille(self) -> int:
+        return max(1, round(self._share * 20) * 50)  # in steps: what changes moves pieces
+
+    def count(self, now: float) -> None:
+        """It runs now, Unix seconds."""
+        passed = now - self._at
+        if not self._is_first and 0 <= passed < COUNT_EVERY:
+            return
+        fading = math.exp(-min(max(0.0, passed), MONTH) / MONTH) if self._at else 1.0
+        self._share = self._share * fading + (0.0 if self._is_first else 1 - fading)
+        self._is_first, self._at = False, now
+        with contextlib.suppress(Exception):
+            self._store.write([("meta", ONLINE, cbor2.dumps([self._share, self._at]))], sync=False)
+
+
+def peer_of(folder: FolderId) -> bytes:
+    """Return what the packs of a folder are called as a holder of its chunks: no device has that name."""
+    return b"shoal packs     " + folder
+
+
+def missing(folder: PackFolder, pack: bytes, declared: Declared, claims: dict[bytes, dict[bytes, set[int]]]) -> int:
+    """Return how many pieces a pack lacks of what the policy says, or of what those who are there can hold."""
+    policy = folder.ledger.policy().policy
+    held = claims.get(pack, {})
+    able = len(folder.ledger.holders())
+    if declared.k:
+        there = {index for indexes in held.values() for index in indexes if index < declared.pieces}
+        return max(0, min(policy.pieces if policy.is_erasure else declared.pieces, able) - len(there))
+    plain = min(len(folder.ledger.plain()), max(0, policy.copies - 1))
+    return max(0, min(policy.copies - plain, able) - sum(1 for indexes in held.values() if indexes))

@@ -1,0 +1,185 @@
+"""Sealed replicas: packs of a folder's chunks at seeds and friends that cannot read them, and all of it back from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodes import Node, Seed, pair, running, say, until
+
+pytestmark = pytest.mark.e2e
+
+
+def fill(folder: Path, seed: int, count: int = 12, most: int = 400_000) -> dict[str, str]:
+    """Write files of random bytes; return their digests by name."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        path = folder / f"{number % 3}" / f"file {number}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(rng.randbytes(rng.randrange(1, most)))
+    return digests(folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return what is in a folder: names and digests."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".shoal" not in path.parts
+    }
+
+
+def durability(node: Node, folder: str) -> dict[str, Any]:
+    """Return what a node says of a folder's replicas."""
+    return next(each for each in node.json("durability") if each["folder"] == folder)
+
+
+def is_held(node: Node, folder: str) -> Callable[[], bool]:
+    """Return whether all of a folder is packed, and held as its policy says."""
+
+    def held() -> bool:
+        said = durability(node, folder)
+        return bool(said["packs"]) and not said["chunks_not_packed"] and not said["not_as_policy"]
+
+    return held
+
+
+def pieces_at(node: Node) -> list[Path]:
+    """Return the pieces of packs on a holder's disk."""
+    return [path for path in (node.home / "packs").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Iterator[list[Seed]]:
+    made = [Seed(tmp_path / f"seed{number}") for number in range(2)]
+    with running(*made):
+        yield made
+
+
+def test_a_folder_comes_back_from_a_seed_alone_by_the_paper_key(tmp_path: Path, seeds: list[Seed]) -> None:
+    one, new = Node(tmp_path / "one"), Node(tmp_path / "new")
+    known = fill(tmp_path / "photos", 1)
+    (tmp_path / "photos" / "canary name").write_text("canary content " * 2000)
+    known = digests(tmp_path / "photos")
+    with running(one):
+        words = one.json("account", "paper-key")["words"]
+        one.run("folder", "add", str(tmp_path / "photos"))
+        one.run("folder", "policy", "photos", "--copies", "2", "--grace", "30s")
+        one.run("seed", "add", seeds[0].card)
+        until(is_held(one, "photos"), 60)
+        assert one.json("verify", "photos")["proven_as_policy"] == durability(one, "photos")["packs"]
+    for path in seeds[0].home.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert b"canary" not in data, f"the seed can read {path}"
+    shutil.rmtree(tmp_path / "photos")
+    with running(new):
+        say(new, words, "recover", "--seed", seeds[0].card).check_returncode()
+        new.run("folder", "join", "photos", str(tmp_path / "back"))
+        until(lambda: digests(tmp_path / "back") == known, 60)
+
+
+def test_a_lost_holder_is_replaced_by_another_without_anybody_doing_anything(tmp_path: Path, seeds: list[Seed]) -> None:
+    one = Node(tmp_path / "one")
+    fill(tmp_path / "f", 2)
+    with running(one):
+        one.run("folder", "add", str(tmp_path / "f"))
+        one.run("folder", "policy", "f", "--copies", "2", "--grace", "4s")
+        for seed in seeds:
+            one.run("seed", "add", seed.card)
+        until(is_held(one, "f"), 60)
+        until(lambda: sum(bool(pieces_at(seed)) for seed in seeds) >= 1)
+        holder = max(seeds, key=lambda seed: len(pieces_at(seed)))
+        other = next(seed for seed in seeds if seed is not holder)
+        before = durability(one, "f")["packs"]
+        holder.kill()
+        shutil.rmtree(holder.home)
+        until(lambda: len(pieces_at(other)) == before, 60)
+        until(is_held(one, "f"), 30)
+
+
+def test_a_holder_that_lost_its_pieces_and_says_that_it_has_them_is_named_and_replaced(
+    tmp_path: Path, seeds: list[Seed]
+) -> None:
+    one = Node(tmp_path / "one")
+    fill(tmp_path / "f", 3)
+    with running(one):
+        one.run("folder", "add", str(tmp_path / "f"))
+        one.run("folder", "policy", "f", "--copies", "3", "--grace", "60s")
+        for seed in seeds:
+            one.run("seed", "add", seed.card)
+        until(is_held(one, "f"), 60)
+        liar, honest = seeds
+        for path in pieces_at(liar):
+            path.write_bytes(os.urandom(path.stat().st_size))
+        until(lambda: any(each["kind"] == "holder-failed" for each in one.json("audit")["records"]), 60)
+        assert json.loads(one.run("verify", "f", "--json", check=False).stdout)["pieces_failed"] == 0
+        assert len(pieces_at(honest)) == durability(one, "f")["packs"]
+        holders = {each["name"]: each["believed"] for each in durability(one, "f")["holders"]}
+        assert holders[liar.home.name] is False
+
+
+def test_the_pieces_of_an_erasure_code_survive_the_loss_of_as_many_as_it_allows(tmp_path: Path) -> None:
+    made = [Seed(tmp_path / f"seed{number}") for number in range(4)]
+    one, new = Node(tmp_path / "one"), Node(tmp_path / "new")
+    known = fill(tmp_path / "f", 4)
+    with running(*made):
+        with running(one):
+            words = one.json("account", "paper-key")["words"]
+            one.run("folder", "add", str(tmp_path / "f"))
+            one.run("folder", "policy", "f", "--erasure", "2+2", "--grace", "60s")
+            for seed in made:
+                one.run("seed", "add", seed.card)
+            until(is_held(one, "f"), 90)
+        assert all(pieces_at(seed) for seed in made)
+        for seed in made[:2]:
+            seed.kill()
+            shutil.rmtree(seed.home)
+        with running(new):
+            say(new, words, "recover", "--seed", made[2].card).check_returncode()
+            new.run("folder", "join", "f", str(tmp_path / "back"))
+            until(lambda: digests(tmp_path / "back") == known, 60)
+
+
+def test_a_device_of_ones_own_holds_packs_of_folders_that_it_does_not_have(tmp_path: Path) -> None:
+    one, store = Node(tmp_path / "one"), Node(tmp_path / "store")
+    fill(tmp_path / "f", 5)
+    with running(one, store):
+        pair(one, store)
+        store.run("offer", "1GB", "--zone", "cellar")
+        one.run("folder", "add", str(tmp_path / "f"))
+        until(is_held(one, "f"), 60)
+        until(lambda: bool(pieces_at(store)))
+        zones = {each["name"]: each["zone"] for each in durability(one, "f")["holders"]}
+        assert zones["store"] == "cellar"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("offer", "much"), "is no size"),
+        (("folder", "policy", "f", "--erasure", "6-3"), "is no erasure code"),
+        (("folder", "policy", "f", "--copies", "2", "--erasure", "6+3"), "not both"),
+        (("folder", "policy", "f", "--grace", "soon"), "is no length of time"),
+        (("folder", "policy", "f", "--copies", "2", "--min-zones", "3"), "zones"),
+        (("folder", "policy", "nothing"), "no folder"),
+        (("verify", "nothing"), "no folder"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, command: tuple[str, ...], says: str) -> None:
+    node = Node(tmp_path / "node")
+    (tmp_path / "f").mkdir()
+    with running(node):
+        node.run("folder", "add", str(tmp_path / "f"))
+        done = node.run(*command, check=False)
+        assert done.returncode != 0
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1

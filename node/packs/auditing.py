@@ -1,4 +1,5 @@
-"""Random challenges: who says to hold a piece is to show a block of it that this device picks, with its proof.
+"""Random challenges: who says to hold a piece is to show a block of it that this device picks, with its proof, and to give
+it to who only reads it, too.
 
 A holder that cannot is asked of `TRIES` pieces in all, at once; who fails with all of them holds nothing as far as this
 device is concerned, for a week, and the others are told, who ask for themselves. One that fails with some only is taken
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from shoal.node.packs.folder import PackFolder
 
 TRIES = 3
+SETTLES = 1.0  # seconds within which one that found out itself says so
 LONGEST, SHORTEST = 600.0, 1.0  # seconds between two challenges
 ROUNDS = 24  # challenges in a grace period
 
@@ -92,8 +94,22 @@ class Auditor:
             passed = False
         else:
             passed = merkle.verify(declared.root_of(index), size, block, data, proof)
+            if passed and not await self._gives(device, pack, index, block * merkle.BLOCK, data):
+                passed = False
+        if not passed:
+            await trio.sleep(SETTLES)
         if not folder.board.has(device, b"h" + pack + bytes([index])):
             return None  # it said meanwhile that it holds it no more
         self.passed += passed
         self.refused += not passed
         return passed
+
+    async def _gives(self, device: DeviceId, pack: bytes, index: int, offset: int, data: bytes) -> bool:
+        """Return whether a device gives who reads the same bytes that it has just proven to have."""
+        try:
+            given = await self._folder.packs.client.get(device, self._folder.id, pack, index, offset, len(data))
+        except NotThere:
+            return False
+        except StreamClosed:
+            return True  # it cannot be told
+        return given == data

@@ -301,6 +301,9 @@ class Packs:
         if data is None or block * merkle.BLOCK >= len(data):
             return None
         leaves = await trio.to_thread.run_sync(merkle.leaves, data)
+        if merkle.root(leaves, len(data)) != self.shelf.root(folder, pack, index):
+            await self.shelf.check(folder, pack, index)  # its disk forgot: it says so, before somebody else does
+            return None
         at = block * merkle.BLOCK
         return bytes(data[at : at + merkle.BLOCK]), list(merkle.proof(leaves, block))
 

@@ -53,6 +53,11 @@ class Shelf:
         """Return a piece's bytes, None where it is not held."""
         return self._held.get(folder, {}).get((pack, index))
 
+    def root(self, folder: bytes, pack: bytes, index: int) -> bytes | None:
+        """Return what a piece's root was when it came, None where it is not held."""
+        row = self._store.get("pack", _key(folder, pack, index))
+        return bytes(cbor2.loads(row)[1]) if row is not None else None
+
     def used(self, folder: bytes) -> int:
         """Return the bytes that are held of a folder."""
         return self._used[folder]

@@ -57,6 +57,72 @@ def pieces_at(node: Node) -> list[Path]:
     return [path for path in (node.home / "packs").rglob("*") if path.is_file()]
 
 
+def kinds(node: Node) -> set[str]:
+    """Return the kinds of what is in a node's audit log."""
+    return {each["kind"] for each in node.json("audit")}
+
+
+PATCHES = """
+import importlib.abc
+import importlib.util
+import sys
+
+
+def flips(service, shelf):
+    async def read(self, folder, pack, index, offset, length, before=shelf.Shelf.read):
+        return bytes(byte ^ 1 for byte in await before(self, folder, pack, index, offset, length))
+    shelf.Shelf.read = read
+    async def check(self, *piece):
+        return True
+    shelf.Shelf.check = check
+    async def prove(self, folder, pack, index, block):
+        data = await self.shelf_read(folder, pack, index, 0, 0)
+        leaves = service.merkle.leaves(data)
+        return data[:65536], list(service.merkle.proof(leaves, 0))
+    service.Packs.prove = prove
+
+
+def drops(service, shelf):
+    async def keep(self, folder, pack, index, root, data):
+        self._note(folder, (pack, index), len(data))
+    shelf.Shelf.keep = keep
+
+
+def withholds(service, shelf):
+    async def read(self, *asked):
+        return None
+    service.Packs.read = read
+
+
+def invents(service, shelf):
+    async def keep(self, folder, pack, index, root, data, before=shelf.Shelf.keep):
+        self._note(folder, (pack, index), len(data))
+    shelf.Shelf.keep = keep
+    async def read(self, *asked):
+        return b"invented" * (asked[-1] // 8) + b"!" * (asked[-1] % 8)
+    service.Packs.read = read
+
+
+def loader(how):
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            if name != "shoal.node.packs.service":
+                return None
+            sys.meta_path.remove(self)
+            spec = importlib.util.find_spec(name)
+            execute = spec.loader.exec_module
+
+            def changed(module):
+                execute(module)
+                globals()[how](module, sys.modules["shoal.node.packs.shelf"])
+
+            spec.loader.exec_module = changed
+            return spec
+
+    sys.meta_path.insert(0, Finder())
+"""
+
+
 @pytest.fixture
 def seeds(tmp_path: Path) -> Iterator[list[Seed]]:
     made = [Seed(tmp_path / f"seed{number}") for number in range(2)]
@@ -105,9 +171,7 @@ def test_a_lost_holder_is_replaced_by_another_without_anybody_doing_anything(tmp
         until(is_held(one, "f"), 30)
 
 
-def test_a_holder_that_lost_its_pieces_and_says_that_it_has_them_is_named_and_replaced(
-    tmp_path: Path, seeds: list[Seed]
-) -> None:
+def test_a_piece_that_went_bad_on_a_holders_disk_is_noticed_and_had_anew(tmp_path: Path, seeds: list[Seed]) -> None:
     one = Node(tmp_path / "one")
     fill(tmp_path / "f", 3)
     with running(one):
@@ -116,14 +180,41 @@ def test_a_holder_that_lost_its_pieces_and_says_that_it_has_them_is_named_and_re
         for seed in seeds:
             one.run("seed", "add", seed.card)
         until(is_held(one, "f"), 60)
-        liar, honest = seeds
-        for path in pieces_at(liar):
-            path.write_bytes(os.urandom(path.stat().st_size))
-        until(lambda: any(each["kind"] == "holder-failed" for each in one.json("audit")["records"]), 60)
-        assert json.loads(one.run("verify", "f", "--json", check=False).stdout)["pieces_failed"] == 0
-        assert len(pieces_at(honest)) == durability(one, "f")["packs"]
-        holders = {each["name"]: each["believed"] for each in durability(one, "f")["holders"]}
-        assert holders[liar.home.name] is False
+        (path,) = pieces_at(seeds[0])
+        good = path.read_bytes()
+        path.write_bytes(os.urandom(len(good)))
+        one.run("verify", "f", check=False)
+        until(lambda: path.exists() and path.read_bytes() == good, 30)
+        assert "piece-damaged" in kinds(seeds[0])
+        assert all(each["believed"] for each in durability(one, "f")["holders"])
+
+
+@pytest.mark.parametrize("how", ["flips", "drops", "withholds", "invents"])
+def test_a_holder_that_lies_is_named_and_replaced_and_no_reader_sees_wrong_data(tmp_path: Path, how: str) -> None:
+    liar, honest = Seed(tmp_path / "liar"), Seed(tmp_path / "honest")
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(PATCHES + f"\nloader({how!r})\n")
+    liar.environment = {**os.environ, "PYTHONPATH": str(tmp_path / "patch")}
+    one, new = Node(tmp_path / "one"), Node(tmp_path / "new")
+    known = fill(tmp_path / "f", 6)
+    with running(liar):
+        with running(one):
+            words = one.json("account", "paper-key")["words"]
+            one.run("folder", "add", str(tmp_path / "f"))
+            one.run("folder", "policy", "f", "--copies", "2", "--grace", "40s")
+            one.run("seed", "add", liar.card)
+            until(lambda: "holder-failed" in kinds(one), 60)
+            assert "liar" in next(each["text"] for each in one.json("audit") if each["kind"] == "holder-failed")
+            with running(honest):
+                one.run("seed", "add", honest.card)
+                until(lambda: bool(pieces_at(honest)) and is_held(one, "f")(), 60)
+        honest.up()
+        with running(new):
+            say(new, words, "recover", "--seed", liar.card).check_returncode()
+            new.run("seed", "add", honest.card)
+            new.run("folder", "join", "f", str(tmp_path / "back"))
+            until(lambda: digests(tmp_path / "back") == known, 60)
+        honest.down()
 
 
 def test_the_pieces_of_an_erasure_code_survive_the_loss_of_as_many_as_it_allows(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The board of a folder: what each device says of itself that others need not be able to read the folder to know.
 
-A *sheet* is one device's map of byte strings, which only it changes; the board is all sheets. A sheet's *record*, signed
-by its device, has a number that grows with each change and the hash of each of 256 buckets of rows, so that two devices
-compare sheets by numbers, and exchange only buckets and rows that differ, whoever passes them on.
+A *sheet* is one device's map of byte strings, which only it changes; the board is all sheets. A sheet's *record*,
+signed by its device, has a number that grows with each change and the hash of each of 256 buckets of rows, so that two
+devices compare sheets by numbers, and exchange only buckets and rows that differ, whoever passes them on.
 
     record    = CBOR [folder id, device, number, time, about, buckets, signature]
     signature = Ed25519 by device over b"shoal board" + CBOR of the first six fields
@@ -115,8 +115,8 @@ def _bucket_hash(rows: Mapping[bytes, bytes]) -> bytes:
 
 
 class Board:
-    """The sheets of one folder, as one device has them. `may_say`: whether a device's sheet is taken; `on_changed`: told
-    of a sheet that is another now, with the rows that changed."""
+    """The sheets of one folder, as one device has them. `may_say`: whether a device's sheet is taken; `on_changed`:
+    told of a sheet that is another now, with the rows that changed."""
 
     def __init__(self, folder: FolderId, key: DeviceKey, rows: Rows, may_say: Callable[[DeviceId], bool]) -> None:
         self.folder = folder

@@ -39,9 +39,9 @@ VIEWS = 5000  # kept, as each is asked for several times while its file is plann
 
 class Replica(OverLogs):
     """A folder's metadata. `changed` is called after a commit that left dirty nodes; `grown` after the log grew;
-    `rolled_back` after a commit failed, with all that was staged; `told` with facts that are new here. `staging`: for what is to be committed along;
-    `keys`: the folder's, replaced when it has a new epoch; `limit`: how much of a log is taken, None for all of it;
-    `read_only`: this device may not write to the folder."""
+    `rolled_back` after a commit failed, with all that was staged; `told` with facts that are new here. `staging`: for
+    what is to be committed along; `keys`: the folder's, replaced when it has a new epoch; `limit`: how much of a log
+    is taken, None for all of it; `read_only`: this device may not write to the folder."""
 
     def __init__(
         self,

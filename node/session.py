@@ -10,8 +10,8 @@ Frames of canonical CBOR, each an array whose first element is its kind:
     ["left", folder id]                 the sender has the folder no more
     ["held?", ...], ["held", ...]       whether the other keeps what is to leave this disk: see `holdings`
     ["prove?", ...], ["proof", ...]     that it has the bytes: see `possession`
-    ["board", folder id, message]       a message of `crdt.board` about a folder: who offers space, which packs there are,
-                                        and who holds which piece of them
+    ["board", folder id, message]       a message of `crdt.board` about a folder: who offers space, which packs there
+                                        are, and who holds which piece of them
     ["ping"]                            sent once the sender has told of all its folders, then every `PING` seconds, so
                                         silence means that the peer is gone
 """

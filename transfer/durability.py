@@ -1,7 +1,7 @@
 """How likely a pack is lost in a year: a birth-death chain over how many of its pieces are lacking.
 
-State j: j of n pieces are lost. A piece is lost at the rate f of one holder, each of the lost ones comes back at the rate
-1 / repair time; with more than n - k lost the pack is. The mean time from state j to j + 1 is
+State j: j of n pieces are lost. A piece is lost at the rate f of one holder, each of the lost ones comes back at the
+rate 1 / repair time; with more than n - k lost the pack is. The mean time from state j to j + 1 is
 
     T(0) = 1 / (n f);   T(j) = 1 / ((n - j) f) + j r / ((n - j) f) * T(j - 1)
 

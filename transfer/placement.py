@@ -41,7 +41,7 @@ _NOBODY: Claims = {}
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A device that offers space. `weight`: about bytes offered x share of time online; where not above 0, never chosen."""
+    """A device that offers space. `weight`: about bytes offered x share of time online; not above 0: never chosen."""
 
     device: bytes
     zone: str
@@ -50,7 +50,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of a folder's packs: `copies` of each, or, where k is above 0, k + m pieces of which any k suffice."""
+    """What becomes of a folder's packs: `copies` of each, or, where k is above 0, k + m pieces, of which k do."""
 
     copies: int = 3
     k: int = 0
@@ -96,7 +96,7 @@ class Ranked:
 class Need:
     """A piece that a device is to hold, and lacks.
 
-    `spare`: how many pieces may still be lost before the pack is. `zones_short`: how many zones it lacks of `min_zones`.
+    `spare`: how many pieces may be lost before the pack is. `zones_short`: how many zones it lacks of `min_zones`.
     `lost`: the indexes that nobody holds and somebody is to; whoever leads rebuilds them all. `leader`: None where the
     piece is to be had as it is.
     """

@@ -3,8 +3,8 @@
     key    = BLAKE3 derive_key("shoal 2026-11 sealed chunk") of the folder's pack key (32) + chunk id (32)
     sealed = AEGIS-256 (RFC draft irtf-cfrg-aegis-aead) under that key with a nonce of zeros, tag of 32 bytes at the end
 
-A key is made for one chunk alone, so that a nonce of zeros is used with it once. The cipher is the same on every machine:
-where there are no instructions for AES it is slow, and what is sealed is the same.
+A key is made for one chunk alone, so that a nonce of zeros is used with it once. The cipher is the same on every
+machine: where there are no instructions for AES it is slow, and what is sealed is the same.
 """
 
 from __future__ import annotations

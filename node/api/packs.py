@@ -73,6 +73,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
             "zone": shown(offer.zone),
             "repair": offer.repair,
             "used": node.packs.shelf.used_all(),
+            "bytes_since_start": dict(node.packs.counts),
         }
 
     def holder_view(folder: PackFolder, device: DeviceId, bytes_of: Counter[DeviceId]) -> dict[str, Any]:

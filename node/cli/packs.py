@@ -109,7 +109,8 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
         """Have each holder prove each piece of folder NAME that it says to hold."""
         done = api().post(f"/api/folders/{quote(name, safe='')}/verify", {}, timeout=3600)
         lines = [
-            f"{done['folder']}: {done['proven_as_policy']} of {done['packs']} packs proven to be held as the policy says",
+            f"{done['folder']}: {done['proven_as_policy']} of {done['packs']} packs proven to be held as the policy"
+            " says",
             f"  pieces: {done['pieces_proven']} proven, {done['pieces_failed']} failed,"
             f" {done['pieces_unreachable']} with holders that are not there",
         ]

@@ -1,5 +1,5 @@
-"""Random challenges: who says to hold a piece is to show a block of it that this device picks, with its proof, and to give
-it to who only reads it, too.
+"""Random challenges: who says to hold a piece is to show a block of it that this device picks, with its proof, and to
+give it to who only reads it, too.
 
 A holder that cannot is asked of `TRIES` pieces in all, at once; who fails with all of them holds nothing as far as this
 device is concerned, for a week, and the others are told, who ask for themselves. One that fails with some only is taken

@@ -25,6 +25,7 @@ from shoal.node.packs.sheet import (
     Declared,
     FolderPolicy,
 )
+from shoal.transfer.packs import PACK_SIZE
 from shoal.transfer.placement import Policy
 
 if TYPE_CHECKING:
@@ -239,7 +240,8 @@ class PackFolder:
 
     def _about(self) -> About:
         offer = self.packs.offer_for(self.id)
-        return About(self.packs.offer.zone, offer, self._is_plain(), self.packs.online())
+        is_full = offer > 0 and self.packs.room(self.id) < PACK_SIZE
+        return About(self.packs.offer.zone, offer, self._is_plain(), self.packs.online(), is_full)
 
     def _is_plain(self) -> bool:
         runtime = self.runtime

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -22,7 +22,7 @@ from shoal.node.packs.sheet import Declared
 from shoal.node.packs.wire import NotThere
 from shoal.node.store import StoreFull
 from shoal.transfer import erasure, merkle
-from shoal.transfer.placement import Need, Plan, Policy, mine
+from shoal.transfer.placement import Claims, Holder, Need, Plan, Policy, mine
 from shoal.transfer.stream import StreamClosed
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ class Gatherer:
         away = {bytes(each.device) for each in holders} - {bytes(d) for d in folder.node.sessions} - {own}
         needs: list[Need] = []
         parts: list[Plan] = []
-        packs = ledger.packs()
-        for at in range(0, len(packs), SLICE):
-            part = mine(own, packs[at : at + SLICE], holders, policy, claims, plain, away)
-            parts.append(part)
-            needs += part.needs
-            await trio.lowlevel.checkpoint()
+        for able, packs in _by_room(ledger.packs(), holders, claims, ledger.full()):
+            for at in range(0, len(packs), SLICE):
+                part = mine(own, packs[at : at + SLICE], able, policy, claims, plain, away)
+                parts.append(part)
+                needs += part.needs
+                await trio.lowlevel.checkpoint()
         needs.sort(key=lambda need: (need.spare, -need.zones_short, need.pack))
         surplus = tuple(each for part in parts for each in part.surplus)
         return Plan(tuple(needs), surplus, tuple(pack for part in parts for pack in part.out_of_reach))
@@ -228,3 +228,13 @@ class Gatherer:
                 folder.claim(pack, index, held=False)
                 folder.publish()
                 await folder.packs.shelf.remove(folder.id, pack, index)
+
+
+def _by_room(
+    packs: Sequence[bytes], holders: Sequence[Holder], claims: Mapping[bytes, Claims], full: set[bytes]
+) -> list[tuple[list[Holder], list[bytes]]]:
+    """Return packs, and who may hold them: who is full holds what it has, and nothing else."""
+    groups: dict[frozenset[bytes], list[bytes]] = {}
+    for pack in packs:
+        groups.setdefault(frozenset(full & claims.get(pack, {}).keys()) if full else frozenset(), []).append(pack)
+    return [([h for h in holders if h.device not in full or h.device in has], found) for has, found in groups.items()]

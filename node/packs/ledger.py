@@ -34,6 +34,7 @@ class Ledger:
         self._claims: dict[bytes, dict[DeviceId, set[int]]] = {}
         self.about: dict[DeviceId, About] = {}
         self.generation = 0  # it grows with each change
+        self._policy: tuple[int, FolderPolicy] | None = None  # by generation
 
     def load(self) -> None:
         """Take all that is on the board."""
@@ -104,6 +105,8 @@ class Ledger:
 
     def policy(self) -> FolderPolicy:
         """Return the folder's policy."""
+        if self._policy is not None and self._policy[0] == self.generation:
+            return self._policy[1]
         newest = (-1, b"", FolderPolicy())
         for device in self._board.devices():
             value = self._board.value(device, POLICY_KEY) if self._says(device) else None
@@ -111,6 +114,7 @@ class Ledger:
                 with contextlib.suppress(codec.Malformed):
                     said = FolderPolicy.decode(value)
                     newest = max(newest, (said.time_ms, bytes(device), said), key=lambda each: each[:2])
+        self._policy = self.generation, newest[2]
         return newest[2]
 
     # -- who holds what ----------------------------------------------------------------------------------------------
@@ -134,6 +138,10 @@ class Ledger:
             pack: {bytes(device): held for device, held in by.items() if device in counted}
             for pack, by in self._claims.items()
         }
+
+    def full(self) -> set[bytes]:
+        """Return who takes no more than it holds."""
+        return {bytes(device) for device, about in self.about.items() if about.full}
 
     def claims_of(self, pack: bytes) -> dict[DeviceId, set[int]]:
         """Return who says to hold which pieces of a pack, of those that are believed."""

@@ -1,9 +1,9 @@
 """Making packs of a folder's chunks, on devices that have them as files; and making packs anew, from read chunks, for
 who asks for one.
 
-Who packs what: a node's chunks belong to the device that comes first for it by rendezvous hashing, of those that have all
-of the folder and may write; the next one does it `TURN` seconds later, if the chunks are in no pack then. So two devices
-seldom pack a chunk twice, and a pack has whole files.
+Who packs what: a node's chunks belong to the device that comes first for it by rendezvous hashing, of those that have
+all of the folder and may write; the next one does it `TURN` seconds later, if the chunks are in no pack then. So two
+devices seldom pack a chunk twice, and a pack has whole files.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ class Packer:
         await self.pack(list(chunks))
 
     def _superseded(self) -> Iterable[bytes]:
-        """Yield the packs of which each chunk that counts is in another pack, larger, that is held as the policy says."""
+        """Yield the packs of which each chunk is in another pack, larger, that is held as the policy says."""
         folder = self._folder
         claims = folder.ledger.claims()
         for pack in folder.ledger.packs():

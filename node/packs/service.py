@@ -215,7 +215,7 @@ class Packs:
                 assert packer is not None
                 nursery.start_soon(self._again, packer.run)
                 nursery.start_soon(self._hold_packs, working)
-                while working.packer is packer and not scope.cancel_called:
+                while working.packer is packer and not scope.cancel_called:  # noqa: ASYNC110  nobody tells
                     await trio.sleep(LOOK_EVERY)
                 both.cancel()
 
@@ -223,7 +223,7 @@ class Packs:
         """Be one more holder of the folder's chunks, once there are packs of them."""
         folder = working.folder
         while not folder.ledger.packs():
-            await trio.sleep(0.2)
+            await folder.news.wait()
         here = peer_of(folder.id)
 
         async def open_stream() -> Frames:
@@ -318,7 +318,7 @@ class Packs:
             return None
 
     async def _made(self, folder: FolderId, pack: bytes, index: int) -> bytes | None:
-        """Return a piece that is not held here, and can be given all the same: made of files, or rebuilt a moment ago."""
+        """Return a piece that is not held here, and can be given all the same: of files, or rebuilt a moment ago."""
         if (pack, index) in self.spares:
             return self.spares[(pack, index)]
         working = self._working.get(folder)

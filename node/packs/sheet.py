@@ -1,8 +1,10 @@
 """What is on a device's sheet of a folder's board (`crdt.board`), in canonical CBOR.
 
-    about            {"zone": text, "offer": bytes that it holds of this folder at most, "plain": whether it has all of the
-                     folder as files, "online": per mille of the time that it runs}
-    b"d" + pack      a pack that there is: [size, root, k, m, roots of its pieces or empty, epoch, sealed list of chunks]
+    about            {"zone": text, "offer": bytes that it holds of this folder at most, "plain": whether it has all of
+                     the folder as files, "online": per mille of the time that it runs, "full": whether it takes no more
+                     than it holds}
+    b"d" + pack      a pack that there is: [size, root, k, m, roots of its pieces or empty, epoch, sealed list of
+                     chunks]
     b"x" + pack      it is one no more: [time_ms]
     b"h" + pack + i  this device holds piece i of it, on its disk: empty
     b"p" + zero      the folder's policy: [time_ms, copies, k, m, zones at least, grace seconds]
@@ -36,9 +38,18 @@ class About:
     offer: int = 0
     plain: bool = False
     online: int = 1000
+    full: bool = False
 
     def encode(self) -> bytes:
-        return codec.encode({"zone": self.zone, "offer": self.offer, "plain": self.plain, "online": self.online})
+        return codec.encode(
+            {
+                "zone": self.zone,
+                "offer": self.offer,
+                "plain": self.plain,
+                "online": self.online,
+                "full": self.full,
+            }
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> About:
@@ -51,6 +62,7 @@ class About:
             codec.as_int(said.get("offer", 0), most=MAX_OFFER),
             codec.as_bool(said.get("plain", False)),
             codec.as_int(said.get("online", 1000), most=1000),
+            codec.as_bool(said.get("full", False)),
         )
 
 

@@ -25,7 +25,8 @@ from rocksdict import (
 
 from shoal.node.store.port import COLUMNS, Column, Op, StoreDamaged, StoreFull
 
-SCHEMA = 4  # 3: none for packs; 2: no column for the DHT; 1: records of nodes and rows of children in one form alone, which can be read
+SCHEMA = 4
+"""3: no column for packs; 2: none for the DHT; 1: records of nodes, rows of children in one form, which can be read"""
 MIB = 1 << 20
 
 P = ParamSpec("P")

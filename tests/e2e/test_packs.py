@@ -1,9 +1,8 @@
-"""Sealed replicas: packs of a folder's chunks at seeds and friends that cannot read them, and all of it back from there."""
+"""Sealed replicas: packs of a folder's chunks at seeds and friends that cannot read them, and all of it back."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shutil

@@ -51,7 +51,7 @@ from shoal.node.meeting import Meeting
 from shoal.node.membership import PROTOCOL as MEMBERSHIP
 from shoal.node.membership import Membership
 from shoal.node.nearby import Nearby
-from shoal.node.packs.backend import backend_of
+from shoal.node.packs.bucket import backend_of
 from shoal.node.packs.service import Packs
 from shoal.node.packs.shelf import Shelf
 from shoal.node.packs.wire import PROTOCOL as PACKS

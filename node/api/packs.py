@@ -16,6 +16,8 @@ from shoal.crdt.model import DeviceId
 from shoal.node.api.views import shown
 from shoal.node.daemon import Node
 from shoal.node.errors import UserError
+from shoal.node.packs.backend import BackendFailed
+from shoal.node.packs.bucket import Bucket, BucketSettings, write_settings
 from shoal.node.packs.folder import PackFolder
 from shoal.node.packs.ledger import zone_of
 from shoal.node.packs.service import Offer, missing
@@ -34,6 +36,14 @@ class SetOffer(BaseModel):
     size: int = Field(ge=0, le=MOST_OFFER)
     zone: str | None = Field(default=None, max_length=MAX_ZONE)
     repair: int | None = Field(default=None, ge=0, le=MOST_OFFER)
+
+
+class SetStore(BaseModel):
+    """Where pieces are kept: a bucket, with its keys; or this machine, where `url` is null."""
+
+    url: str | None = Field(max_length=1000)
+    key: str = Field(default="", max_length=300, repr=False)
+    secret: str = Field(default="", max_length=300, repr=False)
 
 
 class SetPolicy(BaseModel):
@@ -148,6 +158,19 @@ def add_routes(app: FastAPI, node: Node) -> None:
         zone = before.zone if body.zone is None else body.zone.strip()
         node.packs.set_offer(Offer(body.size, zone, before.repair if body.repair is None else body.repair))
         return offer_view()
+
+    @app.put("/api/offer/store")
+    async def set_store(body: SetStore) -> dict[str, Any]:
+        if node.packs.shelf.used_all():
+            raise UserError("not-empty", "this device holds pieces where they are kept now", "first: shoal offer 0")
+        settings = None if body.url is None else BucketSettings(body.url, body.key, body.secret)
+        try:
+            if settings is not None:
+                await Bucket(settings).check()
+            write_settings(node.home.path, settings)
+        except (BackendFailed, OSError) as error:
+            raise UserError("bad-store", str(error), "") from error
+        return {"store": "this machine" if settings is None else settings.url}
 
     @app.get("/api/folders/{name}/policy")
     async def get_policy(name: str) -> dict[str, Any]:

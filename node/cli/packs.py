@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -41,14 +43,24 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
         space: Annotated[str | None, typer.Argument(help="How much: 200GB; 0 for none.")] = None,
         zone: Annotated[str | None, typer.Option(help="Where this device is: home, office, a region.")] = None,
         repair: Annotated[str | None, typer.Option(help="Bytes a second for repairs: 20M; 0: any number.")] = None,
+        store: Annotated[
+            str | None,
+            typer.Option(help="A bucket for it, s3://BUCKET/PREFIX?endpoint=URL&region=NAME; 'here': this machine."),
+        ] = None,
         json_: Json = False,
     ) -> None:
         """Offer SPACE on this device for sealed replicas of your folders, and of those that you hold for others."""
+        if store is not None:
+            body = {"url": None if store == "here" else store}
+            body |= {"key": os.environ.get("AWS_ACCESS_KEY_ID", "")}
+            body |= {"secret": os.environ.get("AWS_SECRET_ACCESS_KEY", "")}
+            kept = api().put("/api/offer/store", body)
+            print(printable(f"Pieces are kept in {kept['store']} from the next start on."), file=sys.stderr)
         here = api().get("/api/offer")
         if space is not None or zone is not None or repair is not None:
-            body: dict[str, Any] = {"size": here["size"] if space is None else parse_size(space), "zone": zone}
-            body["repair"] = None if repair is None else parse_size(repair)
-            here = api().put("/api/offer", body)
+            wanted: dict[str, Any] = {"size": here["size"] if space is None else parse_size(space), "zone": zone}
+            wanted["repair"] = None if repair is None else parse_size(repair)
+            here = api().put("/api/offer", wanted)
         zone_told = f" in zone {here['zone']}" if here["zone"] else ""
         emit(json_, here, printable(f"Offered: {size(here['size'])}{zone_told}, {size(here['used'])} in use."))
 

@@ -146,8 +146,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def backend_of(home: Path) -> Backend:
-    """Return where a home's pieces are."""
-    return LocalFiles(home / PACKS)

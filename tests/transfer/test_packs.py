@@ -22,7 +22,7 @@ def named(plain: list[bytes]) -> list[tuple[bytes, bytes]]:
 @given(CHUNKS)
 def test_each_chunk_is_where_the_pack_says(plain: list[bytes]) -> None:
     pack, data = build(SECRET, named(plain))
-    opened = [open_sealed(SECRET, each.id, data[each.offset : each.offset + each.size]) for each in pack.chunks]
+    opened = [open_sealed(SECRET, each.id, bytes(data[each.offset : each.offset + each.size])) for each in pack.chunks]
     assert opened == plain
     assert sum(each.size for each in pack.chunks) == pack.size == len(data)
 

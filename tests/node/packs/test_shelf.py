@@ -1,0 +1,122 @@
+"""The pieces that a node holds: whole or not at all, after whatever happened, and what they were."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from shoal.node.packs.backend import BackendFailed, LocalFiles, Missing, parse_name, piece_name
+from shoal.node.packs.shelf import Shelf
+from shoal.node.store import MemoryStore
+from shoal.transfer import merkle
+
+FOLDER, PACK = b"f" * 16, b"p" * 32
+DATA = os.urandom(200_000)
+ROOT = merkle.root_of(DATA)
+
+
+class Case:
+    """A shelf over files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = MemoryStore()
+        self.damaged: list[tuple[bytes, bytes, int]] = []
+        self.again()
+
+    def again(self) -> Shelf:
+        """Start anew, as after a crash."""
+        self.backend = LocalFiles(self.root)
+        self.shelf = Shelf(self.store, self.backend, lambda *piece: self.damaged.append(piece))
+        return self.shelf
+
+    @property
+    def path(self) -> Path:
+        return self.root / piece_name(FOLDER, PACK, 3)
+
+
+@pytest.fixture
+async def case(tmp_path: Path) -> Case:
+    made = Case(tmp_path / "packs")
+    await made.shelf.keep(FOLDER, PACK, 3, ROOT, DATA)
+    return made
+
+
+async def test_what_is_kept_is_read(case: Case) -> None:
+    assert await case.shelf.read(FOLDER, PACK, 3, 0, len(DATA)) == DATA
+    assert await case.shelf.read(FOLDER, PACK, 3, 1000, 10) == DATA[1000:1010]
+    assert case.shelf.used(FOLDER) == len(DATA)
+
+
+async def test_what_is_kept_is_there_after_a_restart(case: Case) -> None:
+    again = case.again()
+    assert await again.reconcile() == 0
+    assert again.held(FOLDER) == {(PACK, 3): len(DATA)}
+
+
+async def test_bytes_that_are_not_the_piece_are_not_kept(case: Case) -> None:
+    with pytest.raises(ValueError, match="not the piece"):
+        await case.shelf.keep(FOLDER, PACK, 4, ROOT, DATA[:-1])
+    assert case.shelf.size(FOLDER, PACK, 4) is None
+
+
+async def test_what_is_removed_is_gone_from_the_disk(case: Case) -> None:
+    await case.shelf.remove(FOLDER, PACK, 3)
+    assert not case.path.exists()
+    assert case.again().held(FOLDER) == {}
+
+
+async def test_a_crash_between_bytes_and_row_leaves_nothing_behind(case: Case) -> None:
+    await case.backend.put(piece_name(FOLDER, PACK, 4), DATA)
+    again = case.again()
+    await again.reconcile()
+    assert await case.backend.names() == [(piece_name(FOLDER, PACK, 3), len(DATA))]
+
+
+async def test_half_a_piece_that_a_crash_left_is_removed(case: Case) -> None:
+    half = case.path.with_name(case.path.name + ".tmp")
+    half.write_bytes(DATA[:100])
+    await case.again().reconcile()
+    assert not half.exists()
+
+
+async def test_a_piece_that_the_disk_lost_is_said_to_be_gone(case: Case) -> None:
+    case.path.unlink()
+    assert await case.again().reconcile() == 1
+    assert case.shelf.held(FOLDER) == {}
+
+
+async def test_the_scrub_finds_a_bit_that_changed(case: Case) -> None:
+    bad = bytearray(DATA)
+    bad[777] ^= 1
+    case.path.write_bytes(bad)
+    with trio.move_on_after(0.5):
+        await case.shelf.scrub(1 << 40)
+    assert case.damaged == [(FOLDER, PACK, 3)]
+    assert case.shelf.held(FOLDER) == {}
+
+
+async def test_a_good_piece_stays(case: Case) -> None:
+    assert await case.shelf.check(FOLDER, PACK, 3)
+    assert case.damaged == []
+
+
+async def test_a_disk_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    (tmp_path / "packs").write_text("a file where a folder should be")
+    with pytest.raises(BackendFailed, match="packs"):
+        await LocalFiles(tmp_path / "packs").put(piece_name(FOLDER, PACK, 0), DATA)
+
+
+async def test_what_was_never_kept_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(Missing):
+        await LocalFiles(tmp_path).read(piece_name(FOLDER, PACK, 0), 0, 1)
+
+
+@pytest.mark.parametrize("name", ["", "x", "00/00/00.0", piece_name(FOLDER, PACK, 3) + "x", "../" * 4])
+def test_what_is_no_name_of_a_piece_is_none(name: str) -> None:
+    parsed = parse_name(name)
+    assert parsed is None or piece_name(*parsed) == name
+    assert parse_name(piece_name(FOLDER, PACK, 3)) == (FOLDER, PACK, 3)

@@ -8,6 +8,7 @@ python -m bench versions --mib 1024 --versions 100 [--base DIR]
 python -m bench link --ms 100 --mbit 200 --mib 256
 python -m bench dht --nodes 50 --keys 100000
 python -m bench seed --devices 100
+python -m bench packs [--packs 32768 --runs 5]
 python -m bench swarm --devices 4 --mbit 100 --mib 200 [--small FILES]
 """
 
@@ -23,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import dht, floors, link, scale, seed, swarm, twins, versions
+from bench import dht, floors, link, packs, scale, seed, swarm, twins, versions
 from bench.medians import medians
 from bench.shoal_devices import ShoalDevices
 from bench.syncthing_devices import SyncthingDevices
@@ -34,6 +35,8 @@ TOOLS: dict[str, Callable[[Path, int], Devices]] = {"shoal": ShoalDevices, "sync
 
 def main() -> int:
     """Run, print rows, and the medians."""
+    if sys.argv[1:2] == ["packs"]:
+        return packs.main(sys.argv[2:])
     if sys.argv[1:2] in (["scale"], ["twins"], ["versions"], ["link"], ["floors"], ["swarm"], ["dht"], ["seed"]):
         return _alone(sys.argv[1], sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)

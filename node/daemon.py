@@ -124,7 +124,7 @@ class Node:
         self.pairing = Pairing(self)
         self.sharing = Sharing(self, store, now_ms)
         self.holding = Holding(self, store)
-        self.packs = Packs(self, store, Shelf(store, backend_of(home), self._piece_damaged))
+        self.packs = Packs(self, store, Shelf(store, backend_of(home, self.key.id), self._piece_damaged))
         self.bans = Bans(store)
         self.seeds = Seeds(self)
         self.mail = Mail(self, store)

@@ -65,7 +65,9 @@ def decode(pieces: Mapping[int, bytes], coding: Coding, size: int) -> bytes:
     """Return a pack of `size` bytes from any k pieces. Raises TooFewPieces, ValueError for pieces of another size."""
     if any(len(piece) != coding.piece_size(size) for piece in pieces.values()):
         raise ValueError("a piece that is not of the pack's size")
-    return b"".join(_data(pieces, coding))[:size]
+    parts = _data(pieces, coding)
+    whole, rest = divmod(size, coding.piece_size(size) or 1)
+    return b"".join([*parts[:whole], parts[whole][:rest]] if whole < coding.k else parts)
 
 
 def rebuild(pieces: Mapping[int, bytes], coding: Coding, size: int, wanted: Sequence[int]) -> dict[int, bytes]:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import trio
 
+from shoal.node.errors import UserError
 from shoal.node.packs.backend import PACKS, Backend, BackendFailed, LocalFiles, Missing
 from shoal.node.private import write_private
 
@@ -62,8 +63,9 @@ def write_settings(home: Path, settings: BucketSettings | None) -> None:
 class Bucket:
     """A `Backend` in a bucket."""
 
-    def __init__(self, settings: BucketSettings) -> None:
-        """Raises BackendFailed for an address that is none."""
+    def __init__(self, settings: BucketSettings, device: bytes = b"") -> None:
+        """`device`: whose pieces they are, as several may share a bucket. Raises BackendFailed for an address that is
+        none."""
         parts = urlsplit(settings.url)
         if parts.scheme != "s3" or not parts.netloc:
             raise BackendFailed(f"{settings.url!r} is no bucket: s3://BUCKET/PREFIX?endpoint=URL&region=NAME")
@@ -76,7 +78,7 @@ class Bucket:
         try:
             self._store = obstore.store.S3Store(
                 parts.netloc,
-                prefix=parts.path.strip("/") or None,
+                prefix="/".join(each for each in (parts.path.strip("/"), device.hex()[:16]) if each) or None,
                 region=query.get("region", "us-east-1"),
                 access_key_id=settings.key,
                 secret_access_key=settings.secret,
@@ -157,7 +159,10 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
-def backend_of(home: Path) -> Backend:
-    """Return where a home's pieces are. Raises BackendFailed."""
-    settings = read_settings(home)
-    return LocalFiles(home / PACKS) if settings is None else Bucket(settings)
+def backend_of(home: Path, device: bytes) -> Backend:
+    """Return where the pieces of a device are. Raises UserError."""
+    try:
+        settings = read_settings(home)
+        return LocalFiles(home / PACKS) if settings is None else Bucket(settings, device)
+    except BackendFailed as error:
+        raise UserError("bad-store", str(error), "") from error

@@ -151,7 +151,7 @@ def test_nothing_is_lost_with_holders_and_what_they_held_is_elsewhere_soon(
 
         until(is_exact, 600)  # what was placed before all holders were known is gone
         packs = state(one)["packs"]
-        size = state(one)["bytes"]
+        whole = state(one)["bytes"]
         one.down()  # the files are of no help, and count as a copy no more once the grace period is over
         dead = rng.sample([holder for holder in holders if holder.pieces], deaths)
         left = [holder for holder in holders if holder not in dead]
@@ -163,7 +163,7 @@ def test_nothing_is_lost_with_holders_and_what_they_held_is_elsewhere_soon(
             holder.kill()
             shutil.rmtree(holder.home)
         least = sum(sum(sizes) if policy == "copies" else sizes[0] * (6 + len(sizes) - 1) for sizes in lost.values())
-        least += size if policy == "copies" else 0
+        least += whole if policy == "copies" else 0
         wanted = packs * (3 if policy == "copies" else 9)
         began = time.monotonic()
         until(lambda: sum(len(holder.pieces) for holder in left) >= wanted, 1800)

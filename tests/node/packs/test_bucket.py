@@ -75,6 +75,15 @@ async def test_a_shelf_over_a_bucket_keeps_its_pieces_over_a_restart(server: str
     assert await again.check(b"f" * 16, b"p" * 32, 0)
 
 
+async def test_two_devices_may_share_a_bucket(server: str) -> None:
+    settings = BucketSettings(f"s3://shoal/six?endpoint={server}", *KEYS)
+    one, other = Bucket(settings, b"1" * 32), Bucket(settings, b"2" * 32)
+    await one.put("aa/bb.0", b"one")
+    assert await other.names() == []
+    await other.remove("aa/bb.0")
+    assert await one.read("aa/bb.0", 0, 3) == b"one"
+
+
 async def test_a_bucket_is_tried_before_it_is_used(server: str) -> None:
     await bucket(server, "four").check()
     with pytest.raises(BackendFailed, match="no such bucket"):
@@ -94,12 +103,12 @@ def test_what_is_no_bucket_is_refused(url: str) -> None:
 
 
 def test_a_home_says_where_its_pieces_are_and_keeps_the_keys_to_itself(tmp_path: Path) -> None:
-    assert isinstance(backend_of(tmp_path), LocalFiles)
+    assert isinstance(backend_of(tmp_path, b"d" * 32), LocalFiles)
     settings = BucketSettings("s3://shoal?endpoint=http://127.0.0.1:1", *KEYS)
     write_settings(tmp_path, settings)
     assert read_settings(tmp_path) == settings
     assert (tmp_path / "packs.json").stat().st_mode & 0o077 == 0
     assert KEYS[1] not in repr(settings)
-    assert isinstance(backend_of(tmp_path), Bucket)
+    assert isinstance(backend_of(tmp_path, b"d" * 32), Bucket)
     write_settings(tmp_path, None)
-    assert isinstance(backend_of(tmp_path), LocalFiles)
+    assert isinstance(backend_of(tmp_path, b"d" * 32), LocalFiles)

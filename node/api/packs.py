@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import trio
@@ -194,6 +195,26 @@ def add_routes(app: FastAPI, node: Node) -> None:
             raise UserError("bad-policy", str(error), "", status=422) from error
         folder.set_policy(policy, said.grace if body.grace is None else body.grace)
         return policy_view(folder)
+
+    @app.get("/api/forecast")
+    async def get_forecast() -> list[dict[str, Any]]:
+        use = node.packs.use()
+        found = []
+        for device, expected in node.packs.forecasts().items():
+            used, offered = use[device]
+            zone = next(
+                (zone_of(device, f.ledger.about[device]) for f in node.packs.all() if device in f.ledger.about), ""
+            )
+            found.append(
+                {
+                    "name": shown(node.sharing.access.name_of(device)),
+                    "zone": shown(zone),
+                    "used": used,
+                    "offered": offered,
+                    "forecast": asdict(expected) if expected is not None else None,
+                }
+            )
+        return found
 
     @app.get("/api/durability")
     async def get_durability() -> list[dict[str, Any]]:

@@ -116,6 +116,16 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
                 lines.append(f"    {holder['name']} in {holder['zone']}: {has}, {state}")
         emit(json_, found, "\n".join(map(printable, lines)) if lines else "No folder yet.")
 
+    @app.command("forecast")
+    def forecast(json_: Json = False) -> None:
+        """Show when each holder runs full, by how its use grew, and what to add."""
+        found = api().get("/api/forecast")
+        lines: list[str] = []
+        for each in found:
+            lines.append(f"{each['name']} in {each['zone']}: {size(each['used'])} of {size(each['offered'])}")
+            lines.append(f"  {_forecast(each['forecast'])}")
+        emit(json_, found, "\n".join(map(printable, lines)) if lines else "Nobody offers space yet: shoal offer")
+
     @app.command("verify")
     def verify(name: str, json_: Json = False) -> None:
         """Have each holder prove each piece of folder NAME that it says to hold."""
@@ -137,3 +147,15 @@ def _policy(said: dict[str, Any]) -> str:
     zones = f" in {said['min_zones']} zones at least" if said["min_zones"] > 1 else ""
     hours = said["grace"] / 3600
     return f"{what}{zones}, a holder may be away for {hours:g} hours"
+
+
+def _forecast(said: dict[str, Any] | None) -> str:
+    if said is None:
+        return "too few days are known to say more"
+    per_day = f"{size(abs(int(said['daily'])))} a day {'more' if said['daily'] >= 0 else 'less'}"
+    error = f"a day's forecast was off by {size(int(said['error']))}"
+    if said["full_in"] is None and said["earliest"] is None:
+        return f"{per_day}; not full within a year ({error})"
+    full = f"full in {said['full_in']} days" if said["full_in"] is not None else "perhaps full within a year"
+    band = f"{said['earliest'] or 365} to {said['latest'] or 'more than 365'} days"
+    return f"{per_day}; {full}, {band} with a chance of 80 % ({error}); add {size(said['add'])} for half a year"

@@ -20,6 +20,8 @@ from shoal.node.packs.sheet import (
     DROPPED,
     FAILED,
     HOLDS,
+    HOT,
+    MOST_ZONES,
     POLICY_KEY,
     About,
     Declared,
@@ -216,6 +218,19 @@ class PackFolder:
         self._put(POLICY_KEY, made.encode())
         self.publish()
         return made
+
+    def say_hot(self, packs: Mapping[bytes, list[str]]) -> None:
+        """Say which packs are read much from here, and from which zones."""
+        own = self.node.key.id
+        for key in self.board.keys(own, HOT):
+            if key[1:] not in packs:
+                self.board.remove(key)
+                self._pending = True
+        for pack, zones in packs.items():
+            value = codec.encode(sorted(zones)[:MOST_ZONES])
+            if self.board.value(own, HOT + pack) != value:
+                self._put(HOT + pack, value)
+        self.publish()
 
     def _put(self, key: bytes, value: bytes) -> None:
         self.board.put(key, value)

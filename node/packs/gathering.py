@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from shoal.node.packs.sheet import Declared
 from shoal.node.packs.wire import NotThere
 from shoal.node.store import StoreFull
 from shoal.transfer import erasure, merkle
-from shoal.transfer.placement import Claims, Holder, Need, Plan, Policy, mine
+from shoal.transfer.placement import Claims, Holder, Need, Plan, Policy, choose, mine
 from shoal.transfer.stream import StreamClosed
 
 if TYPE_CHECKING:
@@ -32,7 +31,8 @@ AT_ONCE = 3  # pieces that are fetched beside each other
 SLICE = 200  # packs planned between two looks at what else there is to do
 LOOK_EVERY = 10.0  # seconds, where nothing is told
 AGAIN = 5.0  # seconds after which what could not be fetched is tried again
-LEADER_WAITS = 4  # times that the piece is asked of who rebuilds it, before it is rebuilt here
+LEADER_WAITS = 60.0  # seconds in which who leads is to have rebuilt a piece, before it is rebuilt here
+SETTLES = 4.0  # seconds after who is there changed, until all are likely to know: two would rebuild the same before
 SAY_EVERY = 1.0  # seconds between two words on what came
 
 
@@ -41,7 +41,8 @@ class Gatherer:
 
     def __init__(self, folder: PackFolder) -> None:
         self._folder = folder
-        self._waited: Counter[tuple[bytes, int]] = Counter()
+        self._waits_since: dict[tuple[bytes, int], float] = {}
+        self._there: tuple[frozenset[bytes], float] = (frozenset(), -SETTLES)
         self._unneeded: dict[tuple[bytes, int], float] = {}  # since when
         self._said_at = 0.0
         self.lacking = 0  # pieces, at the last look
@@ -73,6 +74,9 @@ class Gatherer:
         for pack, index in folder.packs.shelf.held(folder.id):
             claims.setdefault(pack, {}).setdefault(own, set()).add(index)
         holders = ledger.holders()
+        there = frozenset(each.device for each in holders)
+        if there != self._there[0]:
+            self._there = there, trio.current_time()
         plain = list(ledger.plain().values())
         if not policy.is_erasure:
             plain = plain[: policy.copies - 1]  # one copy at least is where the folder itself is not
@@ -86,8 +90,27 @@ class Gatherer:
                 needs += part.needs
                 await trio.lowlevel.checkpoint()
         needs.sort(key=lambda need: (need.spare, -need.zones_short, need.pack))
-        surplus = tuple(each for part in parts for each in part.surplus)
+        warm = self._warm(holders, plain) if not policy.is_erasure else set()
+        lacking = warm - {need.pack for need in needs}
+        needs += [Need(p, 0, policy.copies) for p in lacking if not folder.packs.shelf.indexes(folder.id, p)]
+        surplus = tuple(each for part in parts for each in part.surplus if each.pack not in warm)
         return Plan(tuple(needs), surplus, tuple(pack for part in parts for pack in part.out_of_reach))
+
+    def _warm(self, holders: Sequence[Holder], plain: Sequence[str]) -> set[bytes]:
+        """Return the packs of which this device is to have a copy more, as they are read much in its zone, and nobody
+        there has them by the policy: the one of the zone that suits the pack best."""
+        ledger, own = self._folder.ledger, bytes(self._folder.node.key.id)
+        zones = {each.device: each.zone for each in holders}
+        mine_is = zones.get(own)
+        found = set()
+        for pack, wanted in ledger.hot().items():
+            if mine_is is None or mine_is not in wanted or mine_is in plain or not ledger.is_pack(pack):
+                continue
+            chosen = choose(pack, holders, max(0, ledger.policy().policy.copies - len(plain)), plain)
+            near = [each for each in holders if each.zone == mine_is]
+            if not any(zones[device] == mine_is for device in chosen) and choose(pack, near, 1) == (own,):
+                found.add(pack)
+        return found
 
     # -- fetching ----------------------------------------------------------------------------------------------------
 
@@ -126,7 +149,7 @@ class Gatherer:
             folder.packs.trouble(folder, str(error))
             return False
         folder.packs.kept_well(folder)
-        self._waited.pop((need.pack, need.index), None)
+        self._waits_since.pop((need.pack, need.index), None)
         folder.claim(need.pack, need.index, held=True)
         folder.packs.announce([need.pack])
         if trio.current_time() - self._said_at > SAY_EVERY:
@@ -150,8 +173,10 @@ class Gatherer:
                 return data
         if not declared.k:
             return None
-        waited = self._waited[(need.pack, need.index)]
-        self._waited[(need.pack, need.index)] += 1
+        now = trio.current_time()
+        if now < self._there[1] + SETTLES:
+            return None
+        waited = now - self._waits_since.setdefault((need.pack, need.index), now)
         leads = DeviceId(need.leader) if need.leader is not None else own
         if leads != own and waited < LEADER_WAITS and leads in self._folder.node.sessions:
             return await self._piece(leads, need.pack, need.index, declared)
@@ -228,6 +253,7 @@ class Gatherer:
                 folder.claim(pack, index, held=False)
                 folder.publish()
                 await folder.packs.shelf.remove(folder.id, pack, index)
+                folder.packs.announce_no_more(folder.id, pack)
 
 
 def _by_room(

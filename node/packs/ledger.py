@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from shoal.crdt import codec
 from shoal.crdt.board import Board
 from shoal.crdt.model import DeviceId
-from shoal.node.packs.sheet import DECLARED, DROPPED, FAILED, HOLDS, POLICY_KEY, About, Declared, FolderPolicy
+from shoal.node.packs.sheet import (
+    DECLARED,
+    DROPPED,
+    FAILED,
+    HOLDS,
+    HOT,
+    MAX_ZONE,
+    MOST_ZONES,
+    POLICY_KEY,
+    About,
+    Declared,
+    FolderPolicy,
+)
 from shoal.transfer.placement import Holder
 
 KEY = 33  # bytes of a kind and a pack's id
@@ -116,6 +128,16 @@ class Ledger:
                     newest = max(newest, (said.time_ms, bytes(device), said), key=lambda each: each[:2])
         self._policy = self.generation, newest[2]
         return newest[2]
+
+    def hot(self) -> dict[bytes, set[str]]:
+        """Return the packs that are read much, with the zones that read them."""
+        found: dict[bytes, set[str]] = {}
+        for device in filter(self._counts, self._board.devices()):
+            for key in self._board.keys(device, HOT):
+                with contextlib.suppress(codec.Malformed):
+                    said = codec.as_list(codec.decode(self._board.value(device, key) or b"", 4096), most=MOST_ZONES)
+                    found.setdefault(key[1:], set()).update(codec.as_text(zone, MAX_ZONE) for zone in said)
+        return found
 
     # -- who holds what ----------------------------------------------------------------------------------------------
 

@@ -112,6 +112,9 @@ class PackReader:
         async with trio.open_nursery() as nursery:
             for group in _groups([(c, *p) for c, p in zip(wanted[:count], places, strict=False) if p is not None]):
                 nursery.start_soon(self._fetch, group, found)
+        lacking = [place[0].pack for place in places[:count] if place is not None]
+        if lacking and not found:  # nobody who is known to hold them is there: perhaps the DHT knows others, or where
+            await self._folder.packs.seek(self._folder, lacking[0])
         return [found.get(chunk) for chunk in wanted[:count]]
 
     def _has_files_elsewhere(self) -> bool:

@@ -20,14 +20,16 @@ from shoal.node.bulkhead import bulkhead
 from shoal.node.packs.auditing import Auditor
 from shoal.node.packs.backend import BackendFailed, Missing
 from shoal.node.packs.folder import PackFolder
+from shoal.node.packs.forecast import Forecast, Sample, forecast, record, samples
 from shoal.node.packs.gathering import Gatherer
+from shoal.node.packs.heat import Heat
 from shoal.node.packs.making import Packer
 from shoal.node.packs.reading import Loop, PackReader
 from shoal.node.packs.sheet import Declared
 from shoal.node.packs.shelf import Shelf
 from shoal.node.packs.wire import MAX_FRAME, PROTOCOL, NotThere, PieceClient
 from shoal.node.packs.wire import serve as serve_pieces
-from shoal.node.store import Store
+from shoal.node.store import Store, StoreFull
 from shoal.transfer import erasure, merkle
 from shoal.transfer.packs import multihash
 from shoal.transfer.server import serve as serve_chunks
@@ -43,6 +45,8 @@ SPARES = 96 * 1024 * 1024  # bytes of rebuilt pieces that are kept for others
 LOOK_EVERY = 1.0
 MONTH = 30 * 24 * 3600.0  # seconds over which the share of time online is reckoned
 COUNT_EVERY = 60.0
+USE = b"use"
+USE_EVERY, HEAT_EVERY = 3600, 10  # seconds
 SCRUB_RATE = 8 * 1024 * 1024  # bytes a second
 LIES = 3  # wrong answers after which a device is not believed any more
 SEEK_AGAIN = 60.0  # seconds between two looks into the DHT for the holders of one folder's packs
@@ -84,6 +88,7 @@ class _Working:
         self.auditor = Auditor(folder)
         self.packer: Packer | None = None
         self.reader = PackReader(folder)
+        self.heat = Heat()
 
 
 class Packs:
@@ -153,10 +158,49 @@ class Packs:
         self.announce({pack for folder in self.shelf.folders() for pack, _ in self.shelf.held(folder)})
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._scrub)
+            self._nursery.start_soon(self._watch_use)
             while True:
                 self._follow()
                 self._online.count(time.time())
                 await trio.sleep(LOOK_EVERY)
+
+    async def _watch_use(self) -> None:
+        """Note by the hour how full each holder is, and tell which packs are read much."""
+        while True:
+            for _ in range(USE_EVERY // HEAT_EVERY):
+                await trio.sleep(HEAT_EVERY)
+                for working in self._working.values():
+                    hot: dict[bytes, list[str]] = {}
+                    for pack, zone in working.heat.hot(trio.current_time()):
+                        hot.setdefault(pack, []).append(zone)
+                    working.folder.say_hot(hot)
+            with contextlib.suppress(StoreFull):
+                self.note_use(time.time())
+
+    def note_use(self, now: float) -> None:
+        """Note how full each holder is, Unix seconds. Raises StoreFull."""
+        for device, (used, offered) in self.use().items():
+            key = USE + device
+            self.store.write(
+                [("pack", key, record(self.store.get("pack", key), Sample(now, used, offered)))], sync=False
+            )
+
+    def use(self) -> dict[DeviceId, tuple[int, int]]:
+        """Return how much each holder holds of what it offers, bytes, as far as this device takes part in it."""
+        found: dict[DeviceId, tuple[int, int]] = {}
+        for working in self._working.values():
+            ledger = working.folder.ledger
+            for device, about in ledger.about.items():
+                if about.offer and not about.plain:
+                    pieces = [(ledger.declared(pack), index) for pack, index in ledger.claimed_by(device)]
+                    size = sum(declared.size_of(index) for declared, index in pieces if declared is not None)
+                    used, offered = found.get(device, (0, 0))
+                    found[device] = used + size, max(offered, about.offer)
+        return found
+
+    def forecasts(self) -> dict[DeviceId, Forecast | None]:
+        """Return when each holder runs full, None where too little is known yet."""
+        return {device: forecast(samples(self.store.get("pack", USE + device))) for device in self.use()}
 
     async def _scrub(self) -> None:
         await self.shelf.scrub(SCRUB_RATE)
@@ -294,7 +338,15 @@ class Packs:
             data = data[offset : offset + length if length else None] if data is not None else None
         if data is not None:
             self.count("served", len(data))
+            self._note_read(FolderId(folder), DeviceId(peer), pack, len(data))
         return data
+
+    def _note_read(self, folder: FolderId, reader: DeviceId, pack: bytes, size: int) -> None:
+        """A reader, and not who comes to hold a piece, or proves another, got bytes of a pack."""
+        working = self._working.get(folder)
+        about = working.folder.ledger.about.get(reader) if working is not None else None
+        if working is not None and about is not None and about.zone and not about.offer and size > merkle.BLOCK:
+            working.heat.read(pack, about.zone, trio.current_time())
 
     async def prove(self, folder: bytes, pack: bytes, index: int, block: int) -> tuple[bytes, list[bytes]] | None:
         data = await self.shelf_read(folder, pack, index, 0, 0)
@@ -392,6 +444,11 @@ class Packs:
         """Have the DHT know that this node holds pieces of packs."""
         if self.node.finding.mode != "off":
             self.node.finding.dht.announcing.add([Key(multihash(pack)) for pack in packs])
+
+    def announce_no_more(self, folder: FolderId, pack: bytes) -> None:
+        """A piece of a pack went: have the DHT forget it, if no other is held."""
+        if self.node.finding.mode != "off" and not self.shelf.indexes(folder, pack):
+            self.node.finding.dht.announcing.remove([Key(multihash(pack))])
 
     async def seek(self, folder: PackFolder, pack: bytes) -> None:
         """Look into the DHT for who holds a pack, and have those connected that may be."""

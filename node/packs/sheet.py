@@ -8,6 +8,7 @@
     b"x" + pack      it is one no more: [time_ms]
     b"h" + pack + i  this device holds piece i of it, on its disk: empty
     b"p" + zero      the folder's policy: [time_ms, copies, k, m, zones at least, grace seconds]
+    b"t" + pack      it is read much from zones, which are to have a copy more for a time: [zone...]
     b"f" + device    that device failed an audit of this one's: [time_ms]
 
 What packs there are, and the policy, count of devices that may write to the folder. The newest policy counts, by time
@@ -22,7 +23,8 @@ from shoal.crdt import codec
 from shoal.transfer.packs import PACK_SIZE
 from shoal.transfer.placement import Policy
 
-DECLARED, DROPPED, HOLDS, POLICY, FAILED = b"d", b"x", b"h", b"p", b"f"
+DECLARED, DROPPED, HOLDS, POLICY, FAILED, HOT = b"d", b"x", b"h", b"p", b"f", b"t"
+MOST_ZONES = 16  # that a pack is hot for
 POLICY_KEY = POLICY + b"\0"
 GRACE = 24 * 3600  # seconds
 MOST_GRACE = 365 * 24 * 3600

@@ -115,7 +115,7 @@ def test_all_who_do_their_share_come_to_the_policy_and_are_left_with_nothing_to_
             claims.setdefault(need.pack, {})[holder.device] = {need.index}
     for holder in holders:
         plan = mine(holder.device, packs, holders, policy, claims, plain=("elsewhere",))
-        assert plan.needs == plan.surplus == plan.out_of_reach == ()
+        assert (plan.needs, plan.surplus, plan.out_of_reach) == ((), (), ())
     assert all(len(claims[pack]) == 2 for pack in packs)
 
 

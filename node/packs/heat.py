@@ -1,0 +1,54 @@
+"""Which packs are read much lately, and from where: they get a copy more near their readers, for a time.
+
+Each read counts one, and half as much after `HALF` seconds. A pack is hot for a zone from `HOT` reads on, and until
+less than `COLD` are left of them. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+HALF = 3600.0
+HOT = 24.0
+COLD = 6.0
+MOST = 4096  # packs that are counted
+
+Spot = tuple[bytes, str]
+"""A pack, and a zone."""
+
+
+@dataclass(slots=True)
+class _Count:
+    reads: float
+    at: float
+    hot: bool = False
+
+    def now(self, now: float) -> float:
+        """Return what is left of the reads."""
+        return self.reads * math.exp2(-max(0.0, now - self.at) / HALF)
+
+
+class Heat:
+    """What one holder sees of reads."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Spot, _Count] = {}
+
+    def read(self, pack: bytes, zone: str, now: float) -> None:
+        """A pack was read from a zone. A clock that goes back makes nothing cool."""
+        count = self._counts.setdefault((pack, zone), _Count(0.0, now))
+        count.reads, count.at = count.now(now) + 1, max(count.at, now)
+        count.hot = count.hot or count.reads >= HOT
+        if len(self._counts) > MOST:
+            for spot in sorted(self._counts, key=lambda each: self._counts[each].now(now))[: MOST // 4]:
+                del self._counts[spot]
+
+    def hot(self, now: float) -> list[Spot]:
+        """Return the packs that are hot, and where."""
+        for spot, count in list(self._counts.items()):
+            left = count.now(now)
+            count.hot = count.hot and left >= COLD
+            if left < 0.01:
+                del self._counts[spot]
+        return sorted(spot for spot, count in self._counts.items() if count.hot)

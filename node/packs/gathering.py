@@ -42,6 +42,7 @@ class Gatherer:
     def __init__(self, folder: PackFolder) -> None:
         self._folder = folder
         self._waits_since: dict[tuple[bytes, int], float] = {}
+        self._leaders: dict[bytes, bytes] = {}
         self._there: tuple[frozenset[bytes], float] = (frozenset(), -SETTLES)
         self._unneeded: dict[tuple[bytes, int], float] = {}  # since when
         self._said_at = 0.0
@@ -93,8 +94,15 @@ class Gatherer:
         warm = self._warm(holders, plain) if not policy.is_erasure else set()
         lacking = warm - {need.pack for need in needs}
         needs += [Need(p, 0, policy.copies) for p in lacking if not folder.packs.shelf.indexes(folder.id, p)]
+        self._follow_leaders(needs)
         surplus = tuple(each for part in parts for each in part.surplus if each.pack not in warm)
         return Plan(tuple(needs), surplus, tuple(pack for part in parts for pack in part.out_of_reach))
+
+    def _follow_leaders(self, needs: Sequence[Need]) -> None:
+        """Keep to who was to rebuild a pack at first: once that one has its own piece it leads no more, and has the
+        others' yet."""
+        led = {need.pack: need.leader for need in needs if need.leader is not None}
+        self._leaders = {pack: self._leaders.get(pack, leads) for pack, leads in led.items()}
 
     def _warm(self, holders: Sequence[Holder], plain: Sequence[str]) -> set[bytes]:
         """Return the packs of which this device is to have a copy more, as they are read much in its zone, and nobody
@@ -177,7 +185,7 @@ class Gatherer:
         if now < self._there[1] + SETTLES:
             return None
         waited = now - self._waits_since.setdefault((need.pack, need.index), now)
-        leads = DeviceId(need.leader) if need.leader is not None else own
+        leads = DeviceId(self._leaders.get(need.pack, own))
         if leads != own and waited < LEADER_WAITS and leads in self._folder.node.sessions:
             return await self._piece(leads, need.pack, need.index, declared)
         return await self._rebuilt(need, declared)

@@ -256,9 +256,10 @@ class PackFolder:
     def _about(self) -> About:
         offer = self.packs.offer_for(self.id)
         is_full = offer > 0 and self.packs.room(self.id) < PACK_SIZE
-        return About(self.packs.offer.zone, offer, self._is_plain(), self.packs.online(), is_full)
+        return About(self.packs.offer.zone, offer, self.is_plain(), self.packs.online(), is_full)
 
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
+        """Return whether this device has all of the folder as files, or had a moment ago."""
         runtime = self.runtime
         if runtime is None:
             return False

@@ -31,6 +31,7 @@ TURN = 120.0
 MOST_CHUNKS = 8192  # in a pack
 SMALL = packs.PACK_SIZE // 2
 MANY_SMALL = 16  # small packs that are made one
+RETIRE_EVERY = 3600.0  # seconds between two looks for packs that are of little use
 KEPT = 2  # packs that are kept as they were made, for who fetches them next
 SHARDS = 256
 
@@ -46,6 +47,8 @@ class Packer:
         self._first_at = 0.0
         self._made: OrderedDict[bytes, bytes | bytearray] = OrderedDict()
         self._news = trio.Event()
+        self._retired: dict[bytes, bytes] = {}  # packs that are mostly of no use -> what takes their place
+        self._retired_at = trio.current_time()
 
     @property
     def waiting(self) -> int:
@@ -233,10 +236,45 @@ class Packer:
                 small.append((declared.size, pack))
         if len(small) >= MANY_SMALL or sum(size for size, _ in small) >= 2 * packs.PACK_SIZE:
             await self._merge([pack for _, pack in sorted(small)])
+        await self._retire(policy_grace=folder.ledger.policy().grace)
         for pack in list(self._superseded()):
             if folder.board.has(own, b"d" + pack) or not folder.ledger.is_dropped(pack):
                 folder.drop(pack)
         folder.publish()
+
+    async def _retire(self, policy_grace: int) -> None:
+        """Pack anew what is of use of packs of which less than half is: of the rest no file, and no version that is
+        kept, has anything any more. The old pack is dropped once the new one is held."""
+        folder, runtime, now = self._folder, self._folder.runtime, trio.current_time()
+        if runtime is None or now - self._retired_at < min(RETIRE_EVERY, policy_grace):
+            return
+        if not folder.is_plain() or not runtime.engine.is_idle():
+            return  # what is yet to come to this disk is of use, and not on it
+        self._retired_at = now
+        sources = runtime.engine.index.sources
+        for number, pack in enumerate(folder.ledger.packs()):
+            declared = folder.ledger.declared(pack)
+            listed = folder.chunks_of(pack, declared) if declared is not None else None
+            if declared is None or listed is None or pack in self._retired:
+                continue
+            used = [(chunk, size) for chunk, size in listed if next(iter(sources(chunk)), None) is not None]
+            if 2 * sum(size for _, size in used) < declared.size:
+                fresh = await self.pack([chunk for chunk, _ in used]) if used else pack
+                if fresh is not None:
+                    self._retired[pack] = fresh
+            if number % 16 == 15:
+                await trio.sleep(0.01)
+        claims = folder.ledger.claims()
+        for pack, fresh in list(self._retired.items()):
+            old, new = folder.ledger.declared(pack), folder.ledger.declared(fresh)
+            listed = folder.chunks_of(pack, old) if old is not None else None
+            if listed is None or new is None or not runtime.engine.is_idle():
+                del self._retired[pack]
+            elif fresh == pack or folder.packs.is_held(folder, fresh, new, claims):
+                del self._retired[pack]
+                kept = [chunk for chunk, _ in listed if next(iter(sources(chunk)), None) is not None]
+                if all(fresh != pack and any(p.pack == fresh for p in folder.chunks.places(c)) for c in kept):
+                    folder.drop(pack)
 
     def _is_first(self) -> bool:
         """Return whether it is this device that tidies: one at a time does."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 OFFER = b"offer"
 ONLINE = b"online"
 RESERVE = 1 << 30  # bytes of the disk that are left free
+LOGS_SHARE = 10  # of a quota, one part for logs alone
 SPARES = 96 * 1024 * 1024  # bytes of rebuilt pieces that are kept for others
 LOOK_EVERY = 1.0
 MONTH = 30 * 24 * 3600.0  # seconds over which the share of time online is reckoned
@@ -427,7 +428,8 @@ class Packs:
         left = math.inf if free is None else free - RESERVE
         if node.service is not None:
             roster = node.sharing.shares.of(folder)
-            return int(min(left, node.service.room(roster.founder))) if roster is not None else 0
+            kept_free = node.service.policy.quota // LOGS_SHARE  # packs never keep an account's changes away
+            return int(min(left, node.service.room(roster.founder) - kept_free)) if roster is not None else 0
         return int(min(left, self.offer.size - self.shelf.used_all()))
 
     def is_held(

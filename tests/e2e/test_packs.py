@@ -238,6 +238,25 @@ def test_the_pieces_of_an_erasure_code_survive_the_loss_of_as_many_as_it_allows(
             until(lambda: digests(tmp_path / "back") == known, 60)
 
 
+def test_packs_that_are_mostly_of_no_use_any_more_are_replaced_by_smaller_ones(
+    tmp_path: Path, seeds: list[Seed]
+) -> None:
+    one = Node(tmp_path / "one")
+    known = fill(tmp_path / "f", 8, count=4, most=100_000)
+    (tmp_path / "f" / "large").write_bytes(os.urandom(3_000_000))
+    with running(one):
+        one.run("folder", "add", str(tmp_path / "f"))
+        one.run("folder", "policy", "f", "--copies", "2", "--grace", "3s")
+        one.run("folder", "versions", "f", "--days", "0", "--daily-days", "0")
+        one.run("seed", "add", seeds[0].card)
+        until(is_held(one, "f"), 60)
+        (tmp_path / "f" / "large").unlink()
+        one.run("scan")
+        until(lambda: 0 < sum(path.stat().st_size for path in pieces_at(seeds[0])) < 1_000_000, 90)
+        assert is_held(one, "f")()
+    assert digests(tmp_path / "f") == known
+
+
 def test_a_device_of_ones_own_holds_packs_of_folders_that_it_does_not_have(tmp_path: Path) -> None:
     one, store = Node(tmp_path / "one"), Node(tmp_path / "store")
     fill(tmp_path / "f", 5)

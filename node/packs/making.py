@@ -237,6 +237,7 @@ class Packer:
         if len(small) >= MANY_SMALL or sum(size for size, _ in small) >= 2 * packs.PACK_SIZE:
             await self._merge([pack for _, pack in sorted(small)])
         await self._retire(policy_grace=folder.ledger.policy().grace)
+        folder.publish()  # what was just dropped is no place for chunks of others
         for pack in list(self._superseded()):
             if folder.board.has(own, b"d" + pack) or not folder.ledger.is_dropped(pack):
                 folder.drop(pack)
@@ -312,7 +313,7 @@ class Packer:
         claims = folder.ledger.claims()
         for pack in folder.ledger.packs():
             declared = folder.ledger.declared(pack)
-            if declared is None or declared.size >= SMALL:
+            if declared is None or declared.size >= SMALL or pack in self._retired.values():
                 continue
             listed = folder.chunks_of(pack, declared)
             if listed is not None and all(

@@ -53,7 +53,7 @@ def is_held(node: Node, folder: str) -> Callable[[], bool]:
 
 def pieces_at(node: Node) -> list[Path]:
     """Return the pieces of packs on a holder's disk."""
-    return [path for path in (node.home / "packs").rglob("*") if path.is_file()]
+    return [path for path in (node.home / "packs").rglob("*") if path.suffix[1:].isdigit()]
 
 
 def kinds(node: Node) -> set[str]:

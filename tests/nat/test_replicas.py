@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -42,7 +43,12 @@ class Holder(Device):
     @property
     def pieces(self) -> dict[str, int]:
         """The pieces on its disk, with their sizes."""
-        return {path.name: path.stat().st_size for path in (self.home / "packs").rglob("*.[0-9]*") if path.is_file()}
+        found = {}
+        for path in (self.home / "packs").rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.suffix[1:].isdigit():
+                    found[path.name] = path.stat().st_size
+        return found
 
     def received(self) -> int:
         """Bytes of pieces that came since its start."""

@@ -25,6 +25,9 @@ def figures(node: Node) -> dict[str, Any]:
         "sent_bytes_total": node.fetcher.stats.sent,
         "held_folders": len(node.holding.all),
         "held_bytes": sum(held.size for held in node.holding.all.values()),
+        "pack_bytes": node.packs.shelf.used_all(),
+        "pack_repair_bytes_total": node.packs.counts["repair_received"],
+        "pack_served_bytes_total": node.packs.counts["served"],
         "banned_peers": len(node.bans.all()),
     }
     if node.finding.mode != "off":

@@ -44,6 +44,7 @@ RESERVE = 1 << 30  # bytes of the disk that are left free
 LOGS_SHARE = 10  # of a quota, one part for logs alone
 SPARES = 96 * 1024 * 1024  # bytes of rebuilt pieces that are kept for others
 LOOK_EVERY = 1.0
+MOST_PUBLISHED = 50  # folders looked at for news in that time
 MONTH = 30 * 24 * 3600.0  # seconds over which the share of time online is reckoned
 COUNT_EVERY = 60.0
 USE = b"use"
@@ -162,8 +163,16 @@ class Packs:
             self._nursery.start_soon(self._watch_use)
             while True:
                 self._follow()
+                self._publish_some()
                 self._online.count(time.time())
                 await trio.sleep(LOOK_EVERY)
+
+    def _publish_some(self) -> None:
+        """Say what is new of each folder in its turn: of many, some at a time, as a seed may have thousands."""
+        for _ in range(min(len(self._working), MOST_PUBLISHED)):
+            folder, working = next(iter(self._working.items()))
+            self._working[folder] = self._working.pop(folder)  # it is the last in the next round
+            working.folder.publish()
 
     async def _watch_use(self) -> None:
         """Note by the hour how full each holder is, and tell which packs are read much."""
@@ -237,7 +246,6 @@ class Packs:
                 working.packer = Packer(working.folder)
                 runtime.replica.told = working.packer.saw
                 self._nursery.start_soon(self._read_and_pack, working, runtime.scope)
-            working.folder.publish()
 
     def _hold_own(self) -> None:
         """Where this device offers space, hold those of the account's folders that are not kept here, too."""

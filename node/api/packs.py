@@ -21,7 +21,7 @@ from shoal.node.packs.backend import BackendFailed
 from shoal.node.packs.bucket import Bucket, BucketSettings, write_settings
 from shoal.node.packs.folder import PackFolder
 from shoal.node.packs.ledger import zone_of
-from shoal.node.packs.service import Offer, missing
+from shoal.node.packs.service import Offer, missing, wanted_holders
 from shoal.node.packs.sheet import MAX_ZONE, MOST_GRACE
 from shoal.transfer.durability import yearly_loss
 from shoal.transfer.placement import Policy, spare
@@ -141,6 +141,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
             "zones": len({zones[DeviceId(d)] for held in claims.values() for d in held} | set(plain.values())),
             "fewest_spare": fewest if spares else None,
             "not_as_policy": lacking,
+            "holders_short": max(0, wanted_holders(folder) - len(ledger.holders())),
             "too_few_zones": short,
             "endangered": sum(each < 1 for each in spares),
             "lost": sum(each < 0 for each in spares),
@@ -198,9 +199,9 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.get("/api/forecast")
     async def get_forecast() -> list[dict[str, Any]]:
-        use = node.packs.use()
+        use = node.packs.use.now()
         found = []
-        for device, expected in node.packs.forecasts().items():
+        for device, expected in node.packs.use.forecasts().items():
             used, offered = use[device]
             zone = next(
                 (zone_of(device, f.ledger.about[device]) for f in node.packs.all() if device in f.ledger.about), ""
@@ -270,6 +271,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
             "pieces_failed": counts["failed"],
             "pieces_unreachable": counts["unreachable"],
             "chunks_not_packed": folder.packs.unpacked(folder.id),
+            "holders_short": max(0, wanted_holders(folder) - len(folder.ledger.holders())),
             "failed_at": {shown(node.sharing.access.name_of(device)): times for device, times in failed.items()},
             "seconds": round(time.monotonic() - began, 3),
         }

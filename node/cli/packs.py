@@ -104,8 +104,10 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
                     f"  {each['endangered']} packs endangered, {each['not_as_policy']} not held as the policy says,"
                     f" {each['too_few_zones']} in too few zones"
                 )
-            elif each["packs"]:
+            elif each["packs"] and not each["holders_short"]:
                 lines.append("  all of them held as the policy says")
+            if each["holders_short"]:
+                lines.append(f"  {_short(each['holders_short'])}")
             if each["expected_yearly_loss"] is not None:
                 lines.append(f"  a pack is lost within a year with a chance of {each['expected_yearly_loss']:.1e}")
             for holder in each["holders"]:
@@ -136,10 +138,18 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
             f"  pieces: {done['pieces_proven']} proven, {done['pieces_failed']} failed,"
             f" {done['pieces_unreachable']} with holders that are not there",
         ]
+        if done["holders_short"]:
+            lines.append(f"  {_short(done['holders_short'])}")
         lines += [f"  {who} failed {times} times" for who, times in done["failed_at"].items()]
         emit(json_, done, "\n".join(map(printable, lines)))
         if done["pieces_failed"] or done["proven_as_policy"] < done["packs"]:
             raise typer.Exit(1)
+
+
+def _short(count: int) -> str:
+    return (
+        f"the policy wants {count} holders more than there are: shoal seed add, shoal offer, shoal share --role holder"
+    )
 
 
 def _policy(said: dict[str, Any]) -> str:

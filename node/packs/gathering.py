@@ -172,7 +172,7 @@ class Gatherer:
     async def _obtained(self, need: Need, declared: Declared) -> bytes | None:
         """Return a piece, verified: from who holds it, who has the folder as files, or made of others."""
         own = DeviceId(self._folder.node.key.id)
-        spare = self._folder.packs.spares.pop((need.pack, need.index), None)
+        spare = self._folder.packs.giver.spares.pop((need.pack, need.index), None)
         if spare is not None:
             return spare
         for device in self._sources(need):
@@ -242,7 +242,7 @@ class Gatherer:
                 packs.trouble(self._folder, "a pack's pieces do not belong together: who declared it is at fault")
                 return None
             if index != need.index:
-                packs.spare(need.pack, index, bytes(data))
+                packs.giver.spare(need.pack, index, bytes(data))
         return bytes(made[need.index])
 
     # -- dropping ----------------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ class PackReader:
     async def _range(self, device: DeviceId, pack: bytes, index: int, offset: int, length: int) -> bytes | None:
         folder = self._folder
         if device == folder.node.key.id:
-            return await folder.packs.shelf_read(folder.id, pack, index, offset, length)
+            return await folder.packs.giver.shelf_read(folder.id, pack, index, offset, length)
         try:
             return await folder.packs.client.get(device, folder.id, pack, index, offset, length)
         except (NotThere, StreamClosed):

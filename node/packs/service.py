@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,19 +18,21 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.dht.keyspace import Key
 from shoal.node.bulkhead import bulkhead
 from shoal.node.packs.auditing import Auditor
-from shoal.node.packs.backend import BackendFailed, Missing
+from shoal.node.packs.budget import Budget
 from shoal.node.packs.folder import PackFolder
-from shoal.node.packs.forecast import Forecast, Sample, forecast, record, samples
 from shoal.node.packs.gathering import Gatherer
+from shoal.node.packs.giving import Giver
 from shoal.node.packs.heat import Heat
 from shoal.node.packs.making import Packer
+from shoal.node.packs.online import Online
 from shoal.node.packs.reading import Loop, PackReader
 from shoal.node.packs.sheet import Declared
 from shoal.node.packs.shelf import Shelf
+from shoal.node.packs.use import Use
 from shoal.node.packs.wire import MAX_FRAME, PROTOCOL, NotThere, PieceClient
 from shoal.node.packs.wire import serve as serve_pieces
-from shoal.node.store import Store, StoreFull
-from shoal.transfer import erasure, merkle
+from shoal.node.store import Store
+from shoal.transfer import merkle
 from shoal.transfer.packs import multihash
 from shoal.transfer.server import serve as serve_chunks
 from shoal.transfer.stream import ByteStream, Frames, FrameStream, StreamClosed
@@ -39,16 +41,10 @@ if TYPE_CHECKING:
     from shoal.node.daemon import Node
 
 OFFER = b"offer"
-ONLINE = b"online"
 RESERVE = 1 << 30  # bytes of the disk that are left free
 LOGS_SHARE = 10  # of a quota, one part for logs alone
-SPARES = 96 * 1024 * 1024  # bytes of rebuilt pieces that are kept for others
 LOOK_EVERY = 1.0
 MOST_PUBLISHED = 50  # folders looked at for news in that time
-MONTH = 30 * 24 * 3600.0  # seconds over which the share of time online is reckoned
-COUNT_EVERY = 60.0
-USE = b"use"
-USE_EVERY, HEAT_EVERY = 3600, 10  # seconds
 SCRUB_RATE = 8 * 1024 * 1024  # bytes a second
 LIES = 3  # wrong answers after which a device is not believed any more
 SEEK_AGAIN = 60.0  # seconds between two looks into the DHT for the holders of one folder's packs
@@ -64,23 +60,6 @@ class Offer:
     repair: int = 0
 
 
-class Budget:
-    """How fast pieces may be fetched."""
-
-    def __init__(self) -> None:
-        self.rate = 0
-        self._free_at = -math.inf
-
-    async def wait(self, size: int) -> None:
-        """Wait until so many bytes may be fetched."""
-        now = trio.current_time()
-        if not self.rate:
-            return
-        at = max(self._free_at, now)
-        self._free_at = at + size / self.rate
-        await trio.sleep(at - now)
-
-
 class _Working:
     """What works on one folder."""
 
@@ -94,24 +73,25 @@ class _Working:
 
 
 class Packs:
-    """Of one node; what a session asks of boards, and what `/shoal/packs/1` serves."""
+    """Of one node; what a session asks of boards. `working`: what works on each folder."""
 
     def __init__(self, node: Node, store: Store, shelf: Shelf) -> None:
         self.node = node
         self.store = store
         self.shelf = shelf
         self.budget = Budget()
-        self.spares: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self.giver = Giver(self)
+        self.use = Use(self)
         self.counts: Counter[str] = Counter()  # bytes since the start
         self.client = PieceClient(self._open)
-        self._working: dict[FolderId, _Working] = {}
+        self.working: dict[FolderId, _Working] = {}
         self._lies: Counter[DeviceId] = Counter()
         self._troubled: dict[FolderId, str] = {}
         self._sought_at: dict[FolderId, float] = {}
         saved = store.get("meta", OFFER)
         self.offer = Offer(*cbor2.loads(saved)) if saved is not None else Offer()
         self.budget.rate = self.offer.repair
-        self._online = _Online(store)
+        self._online = Online(store)
         self._nursery: trio.Nursery
 
     # -- what people say ---------------------------------------------------------------------------------------------
@@ -122,33 +102,33 @@ class Packs:
         self.offer = offer
         self.budget.rate = offer.repair
         self._hold_own()
-        for working in self._working.values():
+        for working in self.working.values():
             working.folder.publish()
             working.folder.wake()
 
     def folder(self, folder: FolderId) -> PackFolder | None:
         """Return a folder's packs."""
-        if folder not in self._working and (folder in self.node.folders or folder in self.node.holding.all):
+        if folder not in self.working and (folder in self.node.folders or folder in self.node.holding.all):
             self._follow()
-        working = self._working.get(folder)
+        working = self.working.get(folder)
         return working.folder if working is not None else None
 
     def all(self) -> list[PackFolder]:
         """Return all folders' packs."""
-        return [working.folder for working in self._working.values()]
+        return [working.folder for working in self.working.values()]
 
     def auditor(self, folder: FolderId) -> Auditor:
         """Return who challenges the holders of a folder's packs."""
-        return self._working[folder].auditor
+        return self.working[folder].auditor
 
     def unpacked(self, folder: FolderId) -> int:
         """Return how many chunks of a folder are waiting to be packed here."""
-        packer = self._working[folder].packer
+        packer = self.working[folder].packer
         return packer.waiting if packer is not None else 0
 
     def lacking(self, folder: FolderId) -> int:
         """Return how many pieces this node is to hold and lacks."""
-        return self._working[folder].gatherer.lacking
+        return self.working[folder].gatherer.lacking
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +140,7 @@ class Packs:
         self.announce({pack for folder in self.shelf.folders() for pack, _ in self.shelf.held(folder)})
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._scrub)
-            self._nursery.start_soon(self._watch_use)
+            self._nursery.start_soon(self.use.run)
             while True:
                 self._follow()
                 self._publish_some()
@@ -169,48 +149,10 @@ class Packs:
 
     def _publish_some(self) -> None:
         """Say what is new of each folder in its turn: of many, some at a time, as a seed may have thousands."""
-        for _ in range(min(len(self._working), MOST_PUBLISHED)):
-            folder, working = next(iter(self._working.items()))
-            self._working[folder] = self._working.pop(folder)  # it is the last in the next round
+        for _ in range(min(len(self.working), MOST_PUBLISHED)):
+            folder, working = next(iter(self.working.items()))
+            self.working[folder] = self.working.pop(folder)  # it is the last in the next round
             working.folder.publish()
-
-    async def _watch_use(self) -> None:
-        """Note by the hour how full each holder is, and tell which packs are read much."""
-        while True:
-            for _ in range(USE_EVERY // HEAT_EVERY):
-                await trio.sleep(HEAT_EVERY)
-                for working in self._working.values():
-                    hot: dict[bytes, list[str]] = {}
-                    for pack, zone in working.heat.hot(trio.current_time()):
-                        hot.setdefault(pack, []).append(zone)
-                    working.folder.say_hot(hot)
-            with contextlib.suppress(StoreFull):
-                self.note_use(time.time())
-
-    def note_use(self, now: float) -> None:
-        """Note how full each holder is, Unix seconds. Raises StoreFull."""
-        for device, (used, offered) in self.use().items():
-            key = USE + device
-            self.store.write(
-                [("pack", key, record(self.store.get("pack", key), Sample(now, used, offered)))], sync=False
-            )
-
-    def use(self) -> dict[DeviceId, tuple[int, int]]:
-        """Return how much each holder holds of what it offers, bytes, as far as this device takes part in it."""
-        found: dict[DeviceId, tuple[int, int]] = {}
-        for working in self._working.values():
-            ledger = working.folder.ledger
-            for device, about in ledger.about.items():
-                if about.offer and not about.plain:
-                    pieces = [(ledger.declared(pack), index) for pack, index in ledger.claimed_by(device)]
-                    size = sum(declared.size_of(index) for declared, index in pieces if declared is not None)
-                    used, offered = found.get(device, (0, 0))
-                    found[device] = used + size, max(offered, about.offer)
-        return found
-
-    def forecasts(self) -> dict[DeviceId, Forecast | None]:
-        """Return when each holder runs full, None where too little is known yet."""
-        return {device: forecast(samples(self.store.get("pack", USE + device))) for device in self.use()}
 
     async def _scrub(self) -> None:
         await self.shelf.scrub(SCRUB_RATE)
@@ -229,16 +171,16 @@ class Packs:
         node = self.node
         here = {*node.folders, *node.holding.all}
         self._hold_own()
-        for folder in here - self._working.keys():
-            working = self._working[folder] = _Working(PackFolder(self, folder))
+        for folder in here - self.working.keys():
+            working = self.working[folder] = _Working(PackFolder(self, folder))
             self._nursery.start_soon(self._work, working)
             greeting = working.folder.board.greet()
             for session in node.sessions.values():
                 session.tell_board(folder, greeting)
-        for folder in self._working.keys() - here:
-            self._working.pop(folder).folder.erase()
+        for folder in self.working.keys() - here:
+            self.working.pop(folder).folder.erase()
             self._nursery.start_soon(self.shelf.remove_all, folder)
-        for working in self._working.values():
+        for working in self.working.values():
             runtime = working.folder.runtime
             if runtime is None:
                 working.packer = None
@@ -325,7 +267,7 @@ class Packs:
     def left(self, device: DeviceId) -> None:
         """A conversation ended."""
         self.client.forget(device)
-        for working in self._working.values():
+        for working in self.working.values():
             working.folder.board.left(device)
 
     # -- what others ask of pieces -----------------------------------------------------------------------------------
@@ -335,69 +277,7 @@ class Packs:
         if not self.node.sharing.access.is_partner(DeviceId(stream.peer)):
             await stream.reset()
             return
-        await serve_pieces(self.node.serving.limited(FrameStream(stream, MAX_FRAME)), self)
-
-    def may_have(self, peer: bytes, folder: bytes) -> bool:
-        return self.node.sharing.access.may_sync(DeviceId(peer), FolderId(folder))
-
-    async def read(self, peer: bytes, folder: bytes, pack: bytes, index: int, offset: int, length: int) -> bytes | None:
-        data = await self.shelf_read(folder, pack, index, offset, length)
-        if data is None:
-            data = await self._made(FolderId(folder), pack, index)
-            data = data[offset : offset + length if length else None] if data is not None else None
-        if data is not None:
-            self.count("served", len(data))
-            self._note_read(FolderId(folder), DeviceId(peer), pack, len(data))
-        return data
-
-    def _note_read(self, folder: FolderId, reader: DeviceId, pack: bytes, size: int) -> None:
-        """A reader, and not who comes to hold a piece, or proves another, got bytes of a pack."""
-        working = self._working.get(folder)
-        about = working.folder.ledger.about.get(reader) if working is not None else None
-        if working is not None and about is not None and about.zone and not about.offer and size > merkle.BLOCK:
-            working.heat.read(pack, about.zone, trio.current_time())
-
-    async def prove(self, folder: bytes, pack: bytes, index: int, block: int) -> tuple[bytes, list[bytes]] | None:
-        data = await self.shelf_read(folder, pack, index, 0, 0)
-        if data is None or block * merkle.BLOCK >= len(data):
-            return None
-        leaves = await trio.to_thread.run_sync(merkle.leaves, data)
-        if merkle.root(leaves, len(data)) != self.shelf.root(folder, pack, index):
-            await self.shelf.check(folder, pack, index)  # its disk forgot: it says so, before somebody else does
-            return None
-        at = block * merkle.BLOCK
-        return bytes(data[at : at + merkle.BLOCK]), list(merkle.proof(leaves, block))
-
-    async def shelf_read(self, folder: bytes, pack: bytes, index: int, offset: int, length: int) -> bytes | None:
-        """Return bytes of a piece that is held here, None where it is not; of length 0, to its end."""
-        size = self.shelf.size(folder, pack, index)
-        if size is None or offset > size:
-            return None
-        try:
-            return await self.shelf.read(folder, pack, index, offset, min(length or size, size - offset))
-        except (Missing, BackendFailed):
-            return None
-
-    async def _made(self, folder: FolderId, pack: bytes, index: int) -> bytes | None:
-        """Return a piece that is not held here, and can be given all the same: of files, or rebuilt a moment ago."""
-        if (pack, index) in self.spares:
-            return self.spares[(pack, index)]
-        working = self._working.get(folder)
-        if working is None or working.packer is None:
-            return None
-        declared = working.folder.ledger.declared(pack)
-        data = await working.packer.rebuilt(pack) if declared is not None and index < declared.pieces else None
-        if data is None or declared is None or not declared.k:
-            return bytes(data) if data is not None else None
-        coding = erasure.Coding(declared.k, declared.m)
-        pieces = await trio.to_thread.run_sync(erasure.encode, data, coding)
-        return bytes(pieces[index])
-
-    def spare(self, pack: bytes, index: int, data: bytes) -> None:
-        """Keep a rebuilt piece for who is to hold it."""
-        self.spares[(pack, index)] = data
-        while sum(map(len, self.spares.values())) > SPARES:
-            self.spares.popitem(last=False)
+        await serve_pieces(self.node.serving.limited(FrameStream(stream, MAX_FRAME)), self.giver)
 
     async def piece_of(
         self, folder: PackFolder, device: DeviceId, pack: bytes, index: int, declared: Declared
@@ -406,7 +286,7 @@ class Packs:
         size = declared.size_of(index)
         try:
             if device == self.node.key.id:
-                data = await self.shelf_read(folder.id, pack, index, 0, 0)
+                data = await self.giver.shelf_read(folder.id, pack, index, 0, 0)
             else:
                 data = await self.client.get(device, folder.id, pack, index, 0, size)
         except (NotThere, StreamClosed):
@@ -476,7 +356,7 @@ class Packs:
 
     def suspect(self, folder: FolderId, device: DeviceId) -> None:
         """Somebody says that a device failed an audit."""
-        working = self._working.get(folder)
+        working = self.working.get(folder)
         if working is not None and working.folder.is_believed(device):
             working.auditor.suspect(device)
 
@@ -519,33 +399,6 @@ class Packs:
         return self.node.serving.limited(FrameStream(stream, MAX_FRAME))
 
 
-class _Online:
-    """The share of time that this node runs, over a month or so."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        saved = store.get("meta", ONLINE)
-        self._share: float
-        self._at: float
-        self._share, self._at = cbor2.loads(saved) if saved is not None else (1.0, 0.0)
-        self._is_first = True
-
-    @property
-    def per_mille(self) -> int:
-        return max(1, round(self._share * 20) * 50)  # in steps: what changes moves pieces
-
-    def count(self, now: float) -> None:
-        """It runs now, Unix seconds."""
-        passed = now - self._at
-        if not self._is_first and 0 <= passed < COUNT_EVERY:
-            return
-        fading = math.exp(-min(max(0.0, passed), MONTH) / MONTH) if self._at else 1.0
-        self._share = self._share * fading + (0.0 if self._is_first else 1 - fading)
-        self._is_first, self._at = False, now
-        with contextlib.suppress(Exception):
-            self._store.write([("meta", ONLINE, cbor2.dumps([self._share, self._at]))], sync=False)
-
-
 def peer_of(folder: FolderId) -> bytes:
     """Return what the packs of a folder are called as a holder of its chunks: no device has that name."""
     return b"shoal packs     " + folder
@@ -553,11 +406,20 @@ def peer_of(folder: FolderId) -> bytes:
 
 def missing(folder: PackFolder, pack: bytes, declared: Declared, claims: dict[bytes, dict[bytes, set[int]]]) -> int:
     """Return how many pieces a pack lacks of what the policy says, or of what those who are there can hold."""
-    policy = folder.ledger.policy().policy
     held = claims.get(pack, {})
-    able = len(folder.ledger.holders())
+    wanted = min(wanted_holders(folder, declared), len(folder.ledger.holders()))
     if declared.k:
         there = {index for indexes in held.values() for index in indexes if index < declared.pieces}
-        return max(0, min(policy.pieces if policy.is_erasure else declared.pieces, able) - len(there))
-    plain = min(len(folder.ledger.plain()), max(0, policy.copies - 1))
-    return max(0, min(policy.copies - plain, able) - sum(1 for indexes in held.values() if indexes))
+        return max(0, wanted - len(there))
+    return max(0, wanted - sum(1 for indexes in held.values() if indexes))
+
+
+def wanted_holders(folder: PackFolder, declared: Declared | None = None) -> int:
+    """Return how many holders the policy wants for each pack, beside the devices that have the files; of one that is
+    split already, as many as it has pieces."""
+    policy = folder.ledger.policy().policy
+    if declared is not None and declared.k and not policy.is_erasure:
+        return declared.pieces
+    if policy.is_erasure:
+        return policy.pieces if declared is None or declared.k else 1
+    return policy.copies - min(len(folder.ledger.plain()), policy.copies - 1)

@@ -24,6 +24,8 @@ class BadSeal(Exception):
 
 
 def _key(secret: bytes, chunk: bytes) -> bytes:
+    if len(secret) != 32 or len(chunk) != 32:
+        raise ValueError("a key or a chunk's id that is not of 32 bytes")
     return blake3(secret + chunk, derive_key_context=CONTEXT).digest()
 
 

@@ -55,3 +55,9 @@ def test_a_sealed_chunk_does_not_show_what_is_in_it() -> None:
 def test_room_of_the_wrong_size_is_refused() -> None:
     with pytest.raises(ValueError, match="room"):
         seal_into(SECRET, CHUNK, b"plain", memoryview(bytearray(5)))
+
+
+@pytest.mark.parametrize(("secret", "chunk"), [(SECRET[1:], CHUNK + b"c"), (SECRET, b""), (b"", CHUNK)])
+def test_a_key_or_an_id_of_another_length_is_refused(secret: bytes, chunk: bytes) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        seal(secret, chunk, b"plain")

@@ -18,6 +18,7 @@ from shoal.crdt.model import DeviceId, FolderId
 from shoal.dht.keyspace import Key
 from shoal.node.bulkhead import bulkhead
 from shoal.node.packs.auditing import Auditor
+from shoal.node.packs.backend import BackendFailed
 from shoal.node.packs.budget import Budget
 from shoal.node.packs.folder import PackFolder
 from shoal.node.packs.gathering import Gatherer
@@ -44,6 +45,7 @@ OFFER = b"offer"
 RESERVE = 1 << 30  # bytes of the disk that are left free
 LOGS_SHARE = 10  # of a quota, one part for logs alone
 LOOK_EVERY = 1.0
+RECONCILE_AGAIN = 10.0
 MOST_PUBLISHED = 50  # folders looked at for news in that time
 SCRUB_RATE = 8 * 1024 * 1024  # bytes a second
 LIES = 3  # wrong answers after which a device is not believed any more
@@ -81,6 +83,7 @@ class Packs:
         self.shelf = shelf
         self.budget = Budget()
         self.giver = Giver(self)
+        self._is_ready = False  # whether it is known what is held
         self.use = Use(self)
         self.counts: Counter[str] = Counter()  # bytes since the start
         self.client = PieceClient(self._open)
@@ -108,7 +111,11 @@ class Packs:
 
     def folder(self, folder: FolderId) -> PackFolder | None:
         """Return a folder's packs."""
-        if folder not in self.working and (folder in self.node.folders or folder in self.node.holding.all):
+        if (
+            self._is_ready
+            and folder not in self.working
+            and (folder in self.node.folders or folder in self.node.holding.all)
+        ):
             self._follow()
         working = self.working.get(folder)
         return working.folder if working is not None else None
@@ -134,11 +141,9 @@ class Packs:
 
     async def run(self) -> None:
         """Work on the packs of all folders that are here, until cancelled."""
-        lost = await self.shelf.reconcile()
-        if lost:
-            self.node.events.add("packs-lost", f"{lost} pieces that were held here are gone: they are fetched anew")
-        self.announce({pack for folder in self.shelf.folders() for pack, _ in self.shelf.held(folder)})
+        self.working.clear()  # of a run before, that failed
         async with trio.open_nursery() as self._nursery:
+            await self._reconcile()
             self._nursery.start_soon(self._scrub)
             self._nursery.start_soon(self.use.run)
             while True:
@@ -146,6 +151,23 @@ class Packs:
                 self._publish_some()
                 self._online.count(time.time())
                 await trio.sleep(LOOK_EVERY)
+
+    async def _reconcile(self) -> None:
+        """See what is held, as soon as the place where it is can be reached; nothing is fetched or dropped before."""
+        told = ""
+        while True:
+            try:
+                lost = await self.shelf.reconcile()
+                break
+            except BackendFailed as error:
+                if str(error) != told:
+                    told = str(error)
+                    self.node.events.add("packs-failed", f"pieces of packs cannot be kept or given: {told}")
+            await trio.sleep(RECONCILE_AGAIN)
+        if lost:
+            self.node.events.add("packs-lost", f"{lost} pieces that were held here are gone: they are fetched anew")
+        self.announce({pack for folder in self.shelf.folders() for pack, _ in self.shelf.held(folder)})
+        self._is_ready = True
 
     def _publish_some(self) -> None:
         """Say what is new of each folder in its turn: of many, some at a time, as a seed may have thousands."""

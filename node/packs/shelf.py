@@ -17,6 +17,7 @@ from shoal.node.store import Store
 from shoal.transfer import merkle
 
 HELD = b"held"
+MARKER = "shoal-packs"  # is there with the first piece: without it the place is another, or not there
 SCRUB_REST = 3600.0  # seconds between two rounds
 
 Piece = tuple[bytes, int]
@@ -32,6 +33,7 @@ class Shelf:
         self._on_damage = on_damage
         self._held: dict[bytes, dict[Piece, int]] = {}
         self._used: Counter[bytes] = Counter()
+        self._is_marked = False
         for key, value in store.scan("pack", HELD):
             self._note(key[4:20], (key[20:52], key[52]), cbor2.loads(value)[0])
 
@@ -76,6 +78,9 @@ class Shelf:
         """Hold a piece from now on. Raises ValueError where it is not what the root says, StoreFull, BackendFailed."""
         if await trio.to_thread.run_sync(merkle.root_of, data) != root:
             raise ValueError("bytes that are not the piece")
+        if not self._is_marked:
+            await self._backend.put(MARKER, b"Shoal keeps pieces of packs here.\n")
+            self._is_marked = True
         await self._backend.put(piece_name(folder, pack, index), data)
         self._store.write([("pack", _key(folder, pack, index), cbor2.dumps([len(data), root]))], sync=True)
         self._note(folder, (pack, index), len(data))
@@ -99,8 +104,14 @@ class Shelf:
 
     async def reconcile(self) -> int:
         """Have rows and bytes agree after a start: a row without bytes is none, bytes without a row are removed. Return
-        how many pieces are gone."""
+        how many pieces are gone. Raises BackendFailed where all of it is away, as of a disk that is not mounted."""
         there = dict(await self._backend.names())
+        self._is_marked = MARKER in there
+        if self._held and not self._is_marked:
+            raise BackendFailed(
+                f"nothing that is held is where it was: have its disk mounted; if it is gone for good, put a file named"
+                f" {MARKER!r} there"
+            )
         gone = 0
         for folder in self.folders():
             for (pack, index), size in self.held(folder).items():

@@ -229,7 +229,7 @@ def mine(
         indexes = assign(chosen, known, policy)
         if own:
             surplus += [
-                Held(pack, index) for index in sorted(own) if _is_surplus(device, index, indexes, known, policy)
+                Held(pack, index) for index in sorted(own) if _is_surplus(device, index, indexes, count, known, policy)
             ]
         index = indexes.get(device)
         if index is None or index in own:
@@ -283,9 +283,12 @@ def _zones_short(claims: Claims, zones: Mapping[bytes, str], plain: Sequence[str
     return max(0, policy.min_zones - len(found.union(plain)))
 
 
-def _is_surplus(device: bytes, index: int, indexes: Mapping[bytes, int], claims: Claims, policy: Policy) -> bool:
-    """Return whether all is well without this piece: who is to hold it, holds it."""
+def _is_surplus(
+    device: bytes, index: int, indexes: Mapping[bytes, int], count: int, claims: Claims, policy: Policy
+) -> bool:
+    """Return whether all is well without this piece: who is to hold it, holds it. Of copies, any one stands for any
+    other: where fewer are chosen than there should be, all that exist are needed."""
     if not policy.is_erasure:
-        return device not in indexes and all(claims.get(each) for each in indexes)
+        return device not in indexes and len(indexes) >= count and all(claims.get(each) for each in indexes)
     owner = next((each for each, of in indexes.items() if of == index), None)
     return owner is not None and owner != device and index in claims.get(owner, ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,20 @@ def test_who_comes_moves_only_what_comes_to_it(holders: list[Holder], count: int
     for pack in PACKS[:200]:
         was, now = choose(pack, holders, count), choose(pack, [*holders, fresh], count)
         assert set(now) - set(was) <= {fresh.device}
+
+
+@given(HOLDERS, st.integers(1, 5), st.lists(st.sampled_from(["home", "office", "new"]), max_size=2), st.data())
+def test_who_changes_its_weight_moves_only_what_comes_to_it_or_leaves_it(
+    holders: list[Holder], count: int, occupied: list[str], data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(0, len(holders) - 1))
+    changed = replace(holders[at], weight=data.draw(st.sampled_from([0.0, 0.3, 3.0])))
+    after = [*holders[:at], changed, *holders[at + 1 :]]
+    for pack in PACKS[:200]:
+        was, now = set(choose(pack, holders, count, occupied)), set(choose(pack, after, count, occupied))
+        assert was == now or changed.device in was ^ now
+        assert len(now - was) <= 1
+        assert len(was - now) <= 1
 
 
 @given(HOLDERS, st.integers(1, 5), st.randoms())
@@ -134,6 +149,14 @@ def test_nothing_is_surplus_as_long_as_who_is_to_hold_it_lacks_it() -> None:
     both = {pack: {holders[0].device: {0}, other: {0}}}
     assert mine(holders[0].device, [pack], holders, Policy(copies=1), alone).surplus == ()
     assert [held.pack for held in mine(holders[0].device, [pack], holders, Policy(copies=1), both).surplus] == [pack]
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_nothing_is_surplus_where_fewer_are_chosen_than_there_should_be_copies(others: int) -> None:
+    holders = [Holder(bytes([number]) * 32, "", float(number > 0)) for number in range(others + 1)]
+    claims = {PACKS[0]: {each.device: {0} for each in holders}}
+    assert mine(holders[0].device, PACKS[:1], holders, Policy(copies=3), claims).surplus == ()
+    assert mine(holders[0].device, PACKS[:1], holders[1:], Policy(copies=3), claims).surplus == ()
 
 
 def test_a_pack_of_which_too_little_is_left_is_told_and_not_tried() -> None:

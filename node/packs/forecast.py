@@ -9,9 +9,9 @@ Holt 1957, Winters 1960; as in Hyndman and Athanasopoulos, "Forecasting: Princip
     spread h days ahead = that of a day's errors times the root of 1 + sum over j < h of
         (a + a b (p + p^2 + ... + p^j) + (c where j is whole weeks))^2    (8.7)
 
-Parameters are those of a small grid with the least error of one day ahead. A damped trend says that growth ends, which is
-the dangerous thing to be wrong in, so it has to be clearly better. The start is taken from the first days alone, and no
-error is counted in them. It is small, so neither numpy nor statsmodels is used for it.
+Parameters are those of a small grid with the least error of one day ahead. A damped trend says that growth ends, which
+is the dangerous thing to be wrong in, so it has to be clearly better. The start is taken from the first days alone, and
+no error is counted in them, nor in days that nobody saw. It is small, so neither numpy nor statsmodels is used for it.
 
 A history is one sample a day, the last of the day, of two years at most; CBOR, [[day since 1970, used, offered], ...].
 Clocks jump: a few days far from all others are not believed, nor is anything after `now`. Pure.
@@ -41,7 +41,7 @@ LEVELS = (0.1, 0.3, 0.6, 0.9)
 TRENDS = (0.01, 0.05, 0.2)
 SEASONS = (0.05, 0.3)
 DAMPINGS = (1.0, 0.99, 0.96)
-BETTER = 0.97  # a damped trend is taken where its error is less than this part of that of one that is not
+BETTER = 0.9  # a damped trend is taken where its error is less than this part of that of one that is not
 LAST_TIME = 1 << 36  # seconds; later is no time
 MOST_BYTES = 1 << 62
 
@@ -233,7 +233,7 @@ def _daily(by_day: dict[int, Sample]) -> tuple[list[float], list[bool]]:
     values: list[float] = []
     for one, other in itertools.pairwise(days):
         step = (by_day[other].used - by_day[one].used) / (other - one)
-        values += [by_day[one].used + step * at for at in range(min(other - one, FIT_DAYS))]
+        values += [by_day[one].used + step * at for at in range(max(0, other - one - FIT_DAYS), other - one)]
     values.append(float(by_day[days[-1]].used))
     values = values[-FIT_DAYS:]
     return values, [day in by_day for day in range(days[-1] - len(values) + 1, days[-1] + 1)]

@@ -1,8 +1,8 @@
 """Which packs are read much lately, and from where: they get a copy more near their readers, for a time.
 
 Each read counts one, and half as much after `HALF` seconds. A pack is hot for a zone from `HOT` reads on, and until
-less than `COLD` are left of them. Of more than `MOST` the least read are forgotten. A clock that goes back makes nothing
-hotter or cooler: from there on what is left cools by the clock as it now is. Pure.
+less than `COLD` are left of them. Of more than `MOST` the least read are forgotten. A clock that goes back makes
+nothing hotter or cooler: from there on what is left cools by the clock as it now is. Pure.
 """
 
 from __future__ import annotations

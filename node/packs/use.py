@@ -64,4 +64,7 @@ class Use:
 
     def forecasts(self) -> dict[DeviceId, Forecast | None]:
         """Return when each holder runs full, None where too little is known yet."""
-        return {device: forecast(samples(self._packs.store.get("pack", USE + device))) for device in self.now()}
+        return {
+            device: forecast(samples(self._packs.store.get("pack", USE + device)), now=time.time())
+            for device in self.now()
+        }

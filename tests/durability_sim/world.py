@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shoal.transfer.placement import Holder, Policy, choose, score
+from shoal.transfer.placement import Holder, Policy, assign, choose, score
 
 YEAR = 365  # days
 GRACE = 1  # days
@@ -72,7 +71,7 @@ class World:
         self._zone: dict[bytes, str] = {}  # where each is in truth
         self._holders: dict[bytes, Holder] = {}
         self._chosen: dict[bytes, tuple[bytes, ...]] = {}
-        self._held: dict[bytes, set[bytes]] = {}  # who has a piece of a pack on disk
+        self._held: dict[bytes, dict[bytes, int]] = {}  # who has which piece of a pack on disk
         self._of: dict[bytes, set[bytes]] = defaultdict(set)  # the packs that a holder is chosen for
         self._waiting: dict[bytes, int] = {}  # packs that lack a piece, and since which day
         for _ in range(setting.nodes):
@@ -80,7 +79,7 @@ class World:
         for number in range(setting.packs):
             pack = number.to_bytes(32)
             self._choose(pack)
-            self._held[pack] = set(self._chosen[pack])
+            self._held[pack] = assign(self._chosen[pack], {}, policy)
 
     def run(self) -> Outcome:
         """Let the years pass."""
@@ -110,8 +109,8 @@ class World:
         self.outcome.deaths += 1
         del self._holders[device], self._zone[device]
         for pack in [pack for pack, held in self._held.items() if device in held]:
-            self._held[pack].discard(device)
-            if len(self._held[pack]) < self.policy.needed:
+            del self._held[pack][device]
+            if self._living(pack) < self.policy.needed:
                 self._forget(pack)
                 self.outcome.lost += 1
         for pack in list(self._of.pop(device, ())):
@@ -151,29 +150,36 @@ class World:
         self._chosen[pack] = chosen
         return set(chosen) != set(before)
 
+    def _living(self, pack: bytes) -> int:
+        """Return how many pieces there are that count: different ones, or copies."""
+        held = self._held[pack]
+        return len(set(held.values())) if self.policy.is_erasure else len(held)
+
     def _repair(self, day: int) -> None:
         left: dict[bytes, float] = {}
-        for pack in sorted(self._waiting, key=lambda pack: len(self._held[pack])):
+        for pack in sorted(self._waiting, key=self._living):
             if day < self._waiting[pack] + GRACE:
                 continue
-            lacking = [device for device in self._chosen[pack] if device not in self._held[pack]]
-            for number, device in enumerate(lacking):
-                size = self._read_for(number)
+            held, chosen = self._held[pack], self._chosen[pack]
+            indexes = assign(chosen, {device: (index,) for device, index in held.items()}, self.policy)
+            there = set(held.values())
+            is_rebuilt = False
+            for device in chosen:
+                if device in held:
+                    continue
+                is_lost = self.policy.is_erasure and indexes[device] not in there
+                # The first that lacks a lost piece reads k, and makes all that are lost of them.
+                size = PACK if is_lost and not is_rebuilt else PACK / self.policy.needed
                 room = left.setdefault(device, float(self.setting.line))
                 if room < size * self.setting.stands_for:
                     continue
+                is_rebuilt = is_rebuilt or is_lost
                 left[device] = room - size * self.setting.stands_for
-                self._held[pack].add(device)
+                held[device] = indexes[device]
                 self.outcome.repaired += 1
                 self.outcome.read += size
-            if all(device in self._held[pack] for device in self._chosen[pack]):
-                self._held[pack] &= set(self._chosen[pack])  # what is surplus goes
+            if all(device in held for device in chosen):
+                self._held[pack] = {device: held[device] for device in chosen}  # what is surplus goes
                 del self._waiting[pack]
-        alive: Sequence[set[bytes]] = list(self._held.values())
-        self.outcome.worst = min(self.outcome.worst, min((len(held) for held in alive), default=0) - self.policy.needed)
-
-    def _read_for(self, number: int) -> float:
-        """Return the bytes that a lacking piece costs: of a code, the first is rebuilt of k, the others with it."""
-        if not self.policy.is_erasure:
-            return PACK
-        return PACK if number == 0 else PACK / self.policy.k
+        least = min((self._living(pack) for pack in self._held), default=0)
+        self.outcome.worst = min(self.outcome.worst, least - self.policy.needed)

@@ -36,6 +36,7 @@ MAX_MESSAGE = 4 * 1024 * 1024
 ASK_ROWS = 256  # keys asked for at once
 ANSWER_BYTES = 1024 * 1024  # of values in an answer, unless one alone has more
 MOST_SHEETS = 4096
+MOST_BYTES = 256 * 1024 * 1024  # of the values of a sheet, unless the caller says less
 
 
 def digest(value: bytes) -> bytes:
@@ -80,7 +81,7 @@ Message = list[Any]
 class _Sheet:
     record: Record | None = None
     rows: dict[int, dict[bytes, bytes]] = field(default_factory=dict)  # bucket -> key -> digest of the value
-    count: int = 0
+    size: int = 0  # bytes of its values
 
 
 @dataclass(slots=True)
@@ -115,15 +116,23 @@ def _bucket_hash(rows: Mapping[bytes, bytes]) -> bytes:
 
 
 class Board:
-    """The sheets of one folder, as one device has them. `may_say`: whether a device's sheet is taken; `on_changed`:
-    told of a sheet that is another now, with the rows that changed."""
+    """The sheets of one folder, as one device has them. `may_say`: whether a device's sheet is taken; `most_bytes`: how
+    much its values may be; `on_changed`: told of a sheet that is another now, with the rows that changed."""
 
-    def __init__(self, folder: FolderId, key: DeviceKey, rows: Rows, may_say: Callable[[DeviceId], bool]) -> None:
+    def __init__(
+        self,
+        folder: FolderId,
+        key: DeviceKey,
+        rows: Rows,
+        may_say: Callable[[DeviceId], bool],
+        most_bytes: Callable[[DeviceId], int] = lambda device: MOST_BYTES,
+    ) -> None:
         self.folder = folder
         self.on_changed: Callable[[DeviceId, Mapping[bytes, bytes | None]], None] = lambda device, changes: None
         self._key = key
         self._rows = rows
         self._may_say = may_say
+        self._most_bytes = most_bytes
         self._sheets: dict[DeviceId, _Sheet] = {}
         self._incoming: dict[DeviceId, _Incoming] = {}
         self._staged: dict[bytes, bytes | None] = {}
@@ -136,7 +145,19 @@ class Board:
         sheet = self._sheets[record.device] = _Sheet(record)
         for key, value in keys:
             sheet.rows.setdefault(bucket_of(key), {})[key] = digest(value)
-            sheet.count += 1
+            sheet.size += len(value)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all values on it."""
+        return sum(sheet.size for sheet in self._sheets.values())
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether others know a newer record of this device than it does itself: its store is an older copy, or new, and
+        nobody takes what it says before its next `publish`."""
+        own = self.record(self._key.id)
+        return self._seen_own > (own.number if own is not None else 0)
 
     def devices(self) -> list[DeviceId]:
         """Return whose sheets are here."""
@@ -172,42 +193,58 @@ class Board:
         self._staged[key] = None
 
     def publish(self, about: bytes, time_ms: int) -> Message:
-        """Say what was put and removed, and what this device says of itself; return the message for all peers."""
+        """Say what was put and removed, and what this device says of itself; return the message for all peers. What
+        `Rows.apply` raises is raised; nothing is said then, and all is yet to be."""
         device = self._key.id
-        sheet = self._sheets.setdefault(device, _Sheet())
-        changes = {}
-        touched = set()
+        sheet = self._sheets.get(device) or _Sheet()
+        after: dict[int, dict[bytes, bytes]] = {}
+        changes: dict[bytes, bytes | None] = {}
         for key, value in self._staged.items():
-            rows = sheet.rows.setdefault(bucket_of(key), {})
-            known = rows.get(key)
-            if (value is None and known is None) or (value is not None and known == digest(value)):
+            bucket = bucket_of(key)
+            known = sheet.rows.get(bucket, {}).get(key)
+            if known == (digest(value) if value is not None else None):
                 continue
             changes[key] = value
-            touched.add(bucket_of(key))
-            sheet.count += (value is not None) - (known is not None)
+            rows = after.setdefault(bucket, dict(sheet.rows.get(bucket, {})))
             if value is None:
                 del rows[key]
             else:
                 rows[key] = digest(value)
-        before = sheet.record.buckets if sheet.record is not None else {}
-        buckets = {bucket: rows for bucket, rows in before.items() if bucket not in touched}
-        buckets |= {bucket: _bucket_hash(sheet.rows[bucket]) for bucket in touched if sheet.rows[bucket]}
+        buckets = dict(sheet.record.buckets) if sheet.record is not None else {}
+        for bucket, rows in after.items():
+            buckets.pop(bucket, None)
+            if rows:
+                buckets[bucket] = _bucket_hash(rows)
         number = max(self._seen_own, sheet.record.number if sheet.record is not None else 0) + 1
         fields = [bytes(self.folder), bytes(device), number, max(0, time_ms), about, buckets]
         encoded = codec.encode([*fields, self._key.sign(CONTEXT + codec.encode(fields))])
         record = Record(device, number, max(0, time_ms), about, buckets, encoded)
-        self._rows.apply(record, changes)
-        sheet.record = record
+        self._become(sheet, record, after, changes)
         self._staged.clear()
-        self.on_changed(device, changes)
         return ["record", encoded]
+
+    def _become(
+        self,
+        sheet: _Sheet,
+        record: Record,
+        after: Mapping[int, dict[bytes, bytes]],
+        changes: Mapping[bytes, bytes | None],
+    ) -> None:
+        """Have a sheet be as a record says, with the rows of the buckets that changed."""
+        before = sum(len(self._rows.value(record.device, key) or b"") for key in changes if self.has(record.device, key))
+        self._rows.apply(record, changes)
+        sheet.rows |= after
+        sheet.size += sum(len(value) for value in changes.values() if value is not None) - before
+        sheet.record = record
+        self._sheets[record.device] = sheet
+        self.on_changed(record.device, changes)
 
     # -- what peers say ----------------------------------------------------------------------------------------------
 
-    def greet(self) -> Message:
-        """Return what a peer is told at the start: the numbers of all sheets that are here."""
+    def greet(self, *, ask: bool = True) -> Message:
+        """Return what a peer is told at the start: the numbers of all sheets that are here. `ask`: for the peer's."""
         heads = {bytes(d): s.record.number for d, s in self._sheets.items() if s.record is not None}
-        return ["heads", heads]
+        return ["heads", heads, ask]
 
     def left(self, peer: bytes) -> None:
         """A peer is gone: what it was asked for is asked of others as they tell of it."""
@@ -216,14 +253,14 @@ class Board:
     def receive(self, peer: bytes, message: Message) -> tuple[list[Message], list[Message]]:
         """Take a peer's message; return what to answer, and what to tell all others. Raises Malformed."""
         match message:
-            case ["heads", dict(heads)] if len(heads) <= MOST_SHEETS:
+            case ["heads", dict(heads), bool(ask)] if len(heads) <= MOST_SHEETS:
                 known = {codec.as_bytes(device, 32): codec.as_int(number) for device, number in heads.items()}
                 newer = [
                     ["record", sheet.record.encoded]
                     for device, sheet in self._sheets.items()
                     if sheet.record is not None and sheet.record.number > known.get(device, 0)
                 ]
-                return newer, []
+                return [*newer, self.greet(ask=False)] if ask else newer, []
             case ["record", bytes(encoded)]:
                 return self._on_record(peer, encoded)
             case ["buckets?", bytes(device), int(number), bytes(buckets)]:
@@ -258,7 +295,9 @@ class Board:
             return [], []
         before = held.buckets if held is not None else {}
         changed = {bucket for bucket, rows in record.buckets.items() if before.get(bucket) != rows}
-        self._incoming[device] = _Incoming(record, peer, changed)
+        incoming = self._incoming[device] = _Incoming(record, peer, changed)
+        if waiting is not None:  # what came of the one before is not asked for again
+            incoming.values = waiting.values
         if not changed:
             return [], self._take(device)
         return [["buckets?", bytes(device), record.number, bytes(sorted(changed))]], []
@@ -286,7 +325,12 @@ class Board:
         incoming.buckets.discard(bucket)
         incoming.rows[bucket] = rows
         known = self._sheets[device].rows.get(bucket, {}) if device in self._sheets else {}
-        incoming.lacking |= {key: value for key, value in rows.items() if known.get(key) != value}
+        came = incoming.values
+        incoming.lacking |= {
+            key: value
+            for key, value in rows.items()
+            if known.get(key) != value and (key not in came or digest(came[key]) != value)
+        }
         if sum(map(len, incoming.rows.values())) > MAX_ROWS:
             self._incoming.pop(device, None)
             raise codec.Malformed("a sheet of too many rows")
@@ -316,11 +360,16 @@ class Board:
         if incoming is None:
             return [], []
         for key, value in rows.items():
-            if incoming.lacking.get(key) != digest(codec.as_bytes(value)) or len(value) > MAX_VALUE:
+            if key not in incoming.lacking:
+                continue  # an answer to what was asked before
+            if incoming.lacking[key] != digest(codec.as_bytes(value)) or len(value) > MAX_VALUE:
                 self._incoming.pop(device, None)
                 raise codec.Malformed("a row that is not what its device signed")
             del incoming.lacking[key]
             incoming.values[key] = value
+        if sum(map(len, incoming.values.values())) > self._most_bytes(device):
+            self._incoming.pop(device, None)
+            raise codec.Malformed("a sheet of too many bytes")
         return self._ask_on(device, incoming)
 
     def _ask_on(self, device: DeviceId, incoming: _Incoming) -> tuple[list[Message], list[Message]]:
@@ -335,20 +384,24 @@ class Board:
         return incoming if fits else None
 
     def _take(self, device: DeviceId) -> list[Message]:
-        incoming = self._incoming.pop(device)
-        sheet = self._sheets.setdefault(device, _Sheet())
-        before = sheet.record.buckets if sheet.record is not None else {}
-        changes: dict[bytes, bytes | None] = dict(incoming.values)
+        incoming = self._incoming[device]
+        sheet = self._sheets.get(device) or _Sheet()
+        wanted = {key: value for rows in incoming.rows.values() for key, value in rows.items()}
+        changes: dict[bytes, bytes | None] = {}
+        for key, value in incoming.values.items():
+            if wanted.get(key) == digest(value) != sheet.rows.get(bucket_of(key), {}).get(key):
+                changes[key] = value
         after = dict(incoming.rows)
-        after |= {bucket: {} for bucket in before if bucket not in incoming.record.buckets}
+        for bucket in sheet.rows:
+            if bucket not in incoming.record.buckets:
+                after[bucket] = {}
         for bucket, rows in after.items():
             changes |= {key: None for key in sheet.rows.get(bucket, {}) if key not in rows}
-        self._rows.apply(incoming.record, changes)
-        for bucket, rows in after.items():
-            sheet.rows[bucket] = rows
-        sheet.count = sum(map(len, sheet.rows.values()))
-        sheet.record = incoming.record
-        self.on_changed(device, changes)
+        if sheet.size + sum(len(value) for value in changes.values() if value is not None) > self._most_bytes(device):
+            self._incoming.pop(device, None)
+            raise codec.Malformed("a sheet of too many bytes")
+        self._become(sheet, incoming.record, after, changes)
+        self._incoming.pop(device, None)
         return [["record", incoming.record.encoded]]
 
 

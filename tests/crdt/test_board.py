@@ -213,7 +213,8 @@ def test_a_board_is_after_a_restart_what_it_was() -> None:
     [
         [],
         ["heads"],
-        ["heads", {b"x": "y"}],
+        ["heads", {}],
+        ["heads", {b"x": "y"}, True],
         ["record", b"nothing"],
         ["bucket", b"d" * 32, 1, 2],
         ["what", 1],
@@ -250,3 +251,84 @@ def test_all_boards_come_to_the_same_whatever_the_order(data: st.DataObject) -> 
                 known = peer.board.record(other.id)
                 assert known is not None
                 assert known.encoded == record.encoded
+
+
+def test_who_was_not_ready_when_it_was_greeted_hears_all_when_it_greets() -> None:
+    one, late = Peer(1), Peer(2)
+    one.board.put(row(1), b"value")
+    one.say()
+    late.board.put(row(2), b"another")
+    late.say()
+    answers, _ = one.board.receive(late.id, late.board.greet())  # what `one` had said before was lost
+    queue = [(one, late, answer) for answer in answers]
+    while queue:
+        sender, receiver, message = queue.pop(0)
+        answers, _ = receiver.board.receive(sender.id, message)
+        queue += [(receiver, sender, answer) for answer in answers]
+    assert one.sheet(late.id) == {row(2): b"another"}
+    assert late.sheet(one.id) == {row(1): b"value"}
+
+
+def test_what_could_not_be_written_is_said_the_next_time() -> None:
+    one, other = Peer(1), Peer(2)
+    one.board.put(row(1), b"value")
+    write = one.rows.apply
+
+    def full(record: Record, changes: Mapping[bytes, bytes | None]) -> None:
+        raise OSError("the disk is full")
+
+    one.rows.apply = full  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="full"):
+        one.say()
+    one.rows.apply = write  # type: ignore[method-assign]
+    one.say()
+    meet(one, other)
+    assert other.sheet(one.id) == {row(1): b"value"}
+
+
+def test_a_sheet_that_changes_while_it_comes_is_not_begun_anew() -> None:
+    one, other = Peer(1), Peer(2)
+    for number in range(50):
+        one.board.put(row(number), bytes([number]) * 100)
+    first = one.say()
+    (asked,), _ = other.board.receive(one.id, first)
+    buckets, _ = one.board.receive(other.id, asked)
+    answers = [answer for bucket in buckets for answer in other.board.receive(one.id, bucket)[0]]
+    (rows,), _ = one.board.receive(other.id, answers[-1])
+    one.board.put(row(99), b"new")
+    second = one.say()
+    (asked,), _ = other.board.receive(one.id, second)
+    rows[3].pop(row(7))
+    other.board.receive(one.id, rows)  # too late: of the record before
+    buckets, _ = one.board.receive(other.id, asked)
+    answers = [answer for bucket in buckets for answer in other.board.receive(one.id, bucket)[0]]
+    assert answers[-1][0] == "rows?"
+    (rows,), _ = one.board.receive(other.id, answers[-1])
+    other.board.receive(one.id, rows)
+    assert other.sheet(one.id) == one.sheet(one.id)
+
+
+def test_a_sheet_of_more_bytes_than_its_device_may_have_is_not_taken() -> None:
+    one = Peer(1)
+    other = Peer(2)
+    other.board = Board(FOLDER, other.key, other.rows, lambda device: True, lambda device: 1000)
+    one.board.put(row(1), bytes(900))
+    one.say()
+    meet(one, other)
+    one.board.put(row(2), bytes(900))
+    one.say()
+    with pytest.raises(codec.Malformed):
+        meet(one, other)
+    assert other.sheet(one.id) == {row(1): bytes(900)}
+
+
+def test_a_device_knows_that_others_have_a_newer_record_of_it() -> None:
+    one, other = Peer(1), Peer(2)
+    one.say()
+    one.say()
+    meet(one, other)
+    again = Peer(1)
+    meet(again, other)
+    assert again.board.is_behind
+    again.say()
+    assert not again.board.is_behind

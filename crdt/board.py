@@ -334,8 +334,6 @@ class Board:
         if sum(map(len, incoming.rows.values())) > MAX_ROWS:
             self._incoming.pop(device, None)
             raise codec.Malformed("a sheet of too many rows")
-        if incoming.buckets:
-            return [], []
         return self._ask_on(device, incoming)
 
     def _answer_rows(self, device: DeviceId, number: int, keys: list[Any]) -> list[Message]:
@@ -373,6 +371,8 @@ class Board:
         return self._ask_on(device, incoming)
 
     def _ask_on(self, device: DeviceId, incoming: _Incoming) -> tuple[list[Message], list[Message]]:
+        if incoming.buckets:
+            return [], []
         if not incoming.lacking:
             return [], self._take(device)
         keys = [key for key, _ in zip(incoming.lacking, range(ASK_ROWS), strict=False)]

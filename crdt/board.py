@@ -154,8 +154,8 @@ class Board:
 
     @property
     def is_behind(self) -> bool:
-        """Whether others know a newer record of this device than it does itself: its store is an older copy, or new, and
-        nobody takes what it says before its next `publish`."""
+        """Whether others know a newer record of this device than it does itself: its store is an older copy, or new,
+        and nobody takes what it says before its next `publish`."""
         own = self.record(self._key.id)
         return self._seen_own > (own.number if own is not None else 0)
 
@@ -231,7 +231,9 @@ class Board:
         changes: Mapping[bytes, bytes | None],
     ) -> None:
         """Have a sheet be as a record says, with the rows of the buckets that changed."""
-        before = sum(len(self._rows.value(record.device, key) or b"") for key in changes if self.has(record.device, key))
+        before = sum(
+            len(self._rows.value(record.device, key) or b"") for key in changes if self.has(record.device, key)
+        )
         self._rows.apply(record, changes)
         sheet.rows |= after
         sheet.size += sum(len(value) for value in changes.values() if value is not None) - before

@@ -193,6 +193,8 @@ class Node:
                     runtime.replica.begin_anew()
                 self.events.add("restored", "this device's home is a copy: what it lacks is fetched from the others")
             mark_own(self._store, self._home)
+            with contextlib.suppress(StoreFull):
+                self.account.tend()  # a key on paper of before has no box of the account's secret yet
             self._account_changed()
             self.events.add("started", f"listening on {', '.join(host.addresses())}")
             self.ready.set()
@@ -495,10 +497,13 @@ class Node:
         """`new`: nobody else can know of it yet."""
         access = self.sharing.access
         is_known = partial(access.is_known, folder=entry.id)
-        self.holding.release(entry.id)
+        was_held = self.holding.release(entry.id)
         runtime = FolderRuntime(entry, path, self._store, self.key, is_known, self.fetcher, now_ms)
         runtime.replica.limit = partial(access.limit, folder=entry.id)
         runtime.replica.read_only = not access.may_write(entry.id)
+        if was_held:
+            runtime.replica.read_held()
+            self.holding.released()
         runtime.replica.keep_to_limits()
         self.folders[entry.id] = runtime
         self.subfolders.leave_out(runtime)

@@ -44,14 +44,19 @@ class Holding:
             for session in self._node.sessions.values():
                 session.join(folder)
 
-    def release(self, folder: FolderId) -> None:
-        """Hold a folder no more that is to be kept here as files: its logs are read anew then."""
+    def release(self, folder: FolderId) -> bool:
+        """Hold a folder no more that is to be kept here as files; its logs stay, to be read. Return whether it was
+        held."""
         held = self.all.pop(folder, None)
-        if held is not None:
-            for session in self._node.sessions.values():
-                session.leave(folder)
-            held.erase()
-            self._save()
+        if held is None:
+            return False
+        for session in self._node.sessions.values():
+            session.leave(folder)
+        return True
+
+    def released(self) -> None:
+        """What was held is kept as files now."""
+        self._save()
 
     def follow(self) -> None:
         """Hold nothing that this account is no holder of any more."""
@@ -70,7 +75,8 @@ class Holding:
         """Return whether this device offers space to a folder of its own account that it does not have as files."""
         node = self._node
         own = folder in node.account.folders() and folder not in node.folders
-        return own and node.packs.offer.size > 0 and not node.account.is_revoked
+        holds = node.packs.offer.size > 0 or node.packs.shelf.count(folder) > 0  # until others hold it
+        return own and holds and not node.account.is_revoked
 
     def _open(self, folder: FolderId) -> None:
         access = self._node.sharing.access

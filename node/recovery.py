@@ -118,10 +118,17 @@ class Recovery:
                 self._node.reached(device, address)
             other = self._node.account.devices().get(device, "a seed" if seed is not None else "the other device")
             if seed is not None:
-                await self._node.seeds.add(seed, None)
+                await self._add(seed)
             self._node.events.add("recovered", f"the account came from {other}, by its paper key")
             return other
         raise UserError("not-recovered", f"the account could not be recovered: {reasons[0]}", "")
+
+    async def _add(self, seed: str) -> None:
+        """Use the seed that gave the account from now on; if that fails it can be done by hand."""
+        try:
+            await self._node.seeds.add(seed, None)
+        except UserError as error:
+            self._node.events.add("seed-not-added", f"{error.message}: try again with shoal seed add CARD")
 
     def _given(self, addresses: Sequence[str]) -> dict[DeviceId, list[str]]:
         given: dict[DeviceId, list[str]] = {}

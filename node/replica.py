@@ -29,7 +29,7 @@ from shoal.node.name_rules import NameRules
 from shoal.node.shard_store import StoredShards
 from shoal.node.shown_names import ShownNames
 from shoal.node.store import Staging, Store
-from shoal.node.stored_logs import OverLogs, Refusal, StoredLogs
+from shoal.node.stored_logs import SIZE, OverLogs, Refusal, StoredLogs
 from shoal.node.tree_store import StoredIndex
 
 FEW = 16  # small changes that come at once are what a person just did, and waits for elsewhere; no clock says that
@@ -309,6 +309,28 @@ class Replica(OverLogs):
             self._append(self._document.add(lost))
         self.grown()
         return True
+
+    def read_held(self) -> None:
+        """Read logs that were held here without being read; of one that cannot be read on, what comes after is
+        forgotten, and had anew."""
+        with self._atomic():
+            self._document.forget()
+            facts: list[tuple[NodeId, Fact]] = []
+            for log_id, head in list(self.frontier.items()):
+                before = LogHead()
+                for seq in range(head.length):
+                    try:
+                        entry = log.decode_entry(self._logs.entry(log_id, seq) or b"")
+                        updates = log.open_body(entry, self.keys, self._earlier(log_id))
+                        facts += self._document.apply(updates, _client(log_id))
+                    except (log.EntryRefused, MalformedUpdate):
+                        self._logs.cut(log_id, before)
+                        break
+                    before = LogHead(seq + 1, entry.hash)
+            self._take(facts, {})
+            self.staging.delete("meta", self.folder + SIZE)
+        self.grown()
+        self.changed()
 
     def _replay(self) -> Iterator[tuple[NodeId, Fact]]:
         """Fill an empty document from the logs; yield its facts."""

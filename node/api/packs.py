@@ -21,11 +21,12 @@ from shoal.node.packs.backend import BackendFailed
 from shoal.node.packs.bucket import Bucket, BucketSettings, write_settings
 from shoal.node.packs.folder import PackFolder
 from shoal.node.packs.ledger import zone_of
-from shoal.node.packs.service import Offer, missing, wanted_holders
+from shoal.node.packs.service import Offer
 from shoal.node.packs.sheet import MAX_ZONE, MOST_GRACE
 from shoal.transfer.durability import yearly_loss
 from shoal.transfer.placement import Policy, spare
 
+VERIFIED_AT_ONCE = 8
 MOST_OFFER = 1 << 50
 REPAIR_HOURS = 12.0  # for how long a lost piece is lacking, beside the grace period: to fetch it
 FAILURES = 0.05  # of a holder in a year: a disk (1.4 % by Backblaze's figures), a theft, a person who leaves
@@ -67,6 +68,10 @@ def add_routes(app: FastAPI, node: Node) -> None:
             raise UserError("no-such-folder", f"no folder {name!r} is kept or held here", "", status=404)
         return found
 
+    def holders_short(folder: PackFolder) -> int:
+        """Return how many holders more the policy wants than there are."""
+        return max(0, folder.wanted(b"") - len(folder.ledger.holders()))
+
     def policy_view(folder: PackFolder) -> dict[str, Any]:
         said = folder.ledger.policy()
         policy = said.policy
@@ -75,6 +80,7 @@ def add_routes(app: FastAPI, node: Node) -> None:
             "erasure": f"{policy.k}+{policy.m}" if policy.is_erasure else None,
             "min_zones": policy.min_zones,
             "grace": said.grace,
+            "holders_short": holders_short(folder),
         }
 
     def offer_view() -> dict[str, Any]:
@@ -87,14 +93,14 @@ def add_routes(app: FastAPI, node: Node) -> None:
             "bytes_since_start": dict(node.packs.counts),
         }
 
-    def holder_view(folder: PackFolder, device: DeviceId, bytes_of: Counter[DeviceId]) -> dict[str, Any]:
+    def holder_view(folder: PackFolder, device: DeviceId, bytes_of: Counter[bytes]) -> dict[str, Any]:
         about = folder.ledger.about[device]
         return {
             "name": shown(node.sharing.access.name_of(device)),
             "id": peer_id_text(device),
             "zone": shown(zone_of(device, about)),
             "offer": about.offer,
-            "holds": bytes_of[device],
+            "holds": bytes_of[bytes(device)],
             "has_files": about.plain,
             "connected": device in node.sessions or device == node.key.id,
             "present": folder.is_present(device),
@@ -103,49 +109,42 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     async def durability(folder: PackFolder) -> dict[str, Any]:
         ledger = folder.ledger
-        said = ledger.policy()
-        claims = ledger.claims()
-        plain = ledger.plain()
-        zones = {device: zone_of(device, about) for device, about in ledger.about.items()}
+        said, claims, plain = ledger.policy(), ledger.claims(), ledger.plain()
+        zones = {bytes(device): zone_of(device, about) for device, about in ledger.about.items()}
         spares: list[int] = []
         lacking = short = size = 0
-        bytes_of: Counter[DeviceId] = Counter()
+        bytes_of: Counter[bytes] = Counter()
         packs = ledger.packs()
         for number, pack in enumerate(packs):
             if number % 200 == 199:
                 await trio.lowlevel.checkpoint()
-            declared = ledger.declared(pack)
-            if declared is None:
+            form, policy = ledger.form(pack), folder.policy_of(pack)
+            if form is None or policy is None:
                 continue
-            size += declared.size
+            size += form.size
             held = claims.get(pack, {})
-            form = Policy(said.policy.copies) if not declared.k else Policy(k=declared.k, m=declared.m)
-            spares.append(spare(held, form, len(plain)))
-            lacking += missing(folder, pack, declared, claims) > 0
-            among = {zones[DeviceId(d)] for d in held} | set(plain.values())
-            short += len(among) < said.policy.min_zones
+            spares.append(spare(held, policy, len(plain)))
+            lacking += folder.lacking(pack, claims) > 0
+            short += len({zones[device] for device in held} | set(plain.values())) < said.policy.min_zones
             for device, indexes in held.items():
-                bytes_of[DeviceId(device)] += len(indexes) * declared.size_of(0)
-        waiting = folder.packs.unpacked(folder.id)
-        repair_days = (said.grace / 3600 + REPAIR_HOURS) / 24
+                bytes_of[device] += len(indexes) * form.size_of(0)
         fewest = min(spares, default=0)
-        pieces = said.policy.needed + max(0, fewest)
         loss = None
         if packs and fewest >= 0:
-            loss = yearly_loss(pieces, said.policy.needed, FAILURES, repair_days)
+            repair_days = (said.grace / 3600 + REPAIR_HOURS) / 24
+            loss = yearly_loss(said.policy.needed + fewest, said.policy.needed, FAILURES, repair_days)
         return {
             "policy": policy_view(folder),
             "packs": len(packs),
             "bytes": size,
             "devices_with_files": len(plain),
-            "zones": len({zones[DeviceId(d)] for held in claims.values() for d in held} | set(plain.values())),
+            "zones": len({zones[device] for held in claims.values() for device in held} | set(plain.values())),
             "fewest_spare": fewest if spares else None,
             "not_as_policy": lacking,
-            "holders_short": max(0, wanted_holders(folder) - len(ledger.holders())),
             "too_few_zones": short,
             "endangered": sum(each < 1 for each in spares),
             "lost": sum(each < 0 for each in spares),
-            "chunks_not_packed": waiting,
+            "chunks_not_packed": folder.packs.unpacked(folder.id),
             "expected_yearly_loss": loss,
             "holders": [holder_view(folder, device, bytes_of) for device in sorted(ledger.about)],
         }
@@ -228,50 +227,47 @@ def add_routes(app: FastAPI, node: Node) -> None:
 
     @app.post("/api/folders/{name}/verify")
     async def verify(name: str) -> dict[str, Any]:
-        """Have each holder that is connected prove each piece that it says to hold, by a block picked here."""
+        """Have each holder prove each piece that it says to hold, by a block picked here; what is here is read."""
         folder = packs_of(name)
         began = time.monotonic()
-        auditor = node.packs.auditor(folder.id)
+        ledger, auditor, own = folder.ledger, node.packs.auditor(folder.id), node.key.id
         counts: Counter[str] = Counter()
         proven: dict[bytes, dict[bytes, set[int]]] = {}
         failed: Counter[DeviceId] = Counter()
-        own = node.key.id
-        limit = trio.CapacityLimiter(8)
+        asked = iter([(d, pack, index) for d in list(ledger.about) for pack, index in ledger.claimed_by(d)])
 
-        async def ask(device: DeviceId, pack: bytes, index: int) -> None:
-            async with limit:
-                result = True if device == own else None
-                if device in node.sessions:
+        async def ask() -> None:
+            for device, pack, index in asked:
+                form = ledger.form(pack)
+                if form is None:
+                    continue
+                if device == own:
+                    result: bool | None = await node.packs.shelf.check(folder.id, pack, form.part(index))
+                else:
                     result = await auditor.challenge(device, pack, index)
-            counts["proven" if result else "unreachable" if result is None else "failed"] += 1
-            if result:
-                proven.setdefault(pack, {}).setdefault(bytes(device), set()).add(index)
-            elif result is False:
-                failed[device] += 1
+                counts["proven" if result else "unreachable" if result is None else "failed"] += 1
+                if result:
+                    proven.setdefault(pack, {}).setdefault(bytes(device), set()).add(index)
+                elif result is False:
+                    failed[device] += 1
 
         async with trio.open_nursery() as nursery:
-            for pack in folder.ledger.packs():
-                for device, indexes in folder.ledger.claims_of(pack).items():
-                    for index in indexes:
-                        nursery.start_soon(ask, device, pack, index)
-        whole = lost = 0
-        packs = folder.ledger.packs()
-        for pack in packs:
-            declared = folder.ledger.declared(pack)
-            if declared is not None:
-                whole += missing(folder, pack, declared, proven) == 0
-                form = Policy() if not declared.k else Policy(k=declared.k, m=declared.m)
-                lost += spare(proven.get(pack, {}), form, len(folder.ledger.plain())) < 0
+            for _ in range(VERIFIED_AT_ONCE):
+                nursery.start_soon(ask)
+        packs = ledger.packs()
+        policies = {pack: policy for pack in packs if (policy := folder.policy_of(pack)) is not None}
         return {
             "folder": name,
             "packs": len(packs),
-            "proven_as_policy": whole,
-            "not_recoverable_from_proven": lost,
+            "proven_as_policy": sum(folder.lacking(pack, proven) == 0 for pack in packs),
+            "not_recoverable_from_proven": sum(
+                spare(proven.get(pack, {}), policy, len(ledger.plain())) < 0 for pack, policy in policies.items()
+            ),
             "pieces_proven": counts["proven"],
             "pieces_failed": counts["failed"],
             "pieces_unreachable": counts["unreachable"],
             "chunks_not_packed": folder.packs.unpacked(folder.id),
-            "holders_short": max(0, wanted_holders(folder) - len(folder.ledger.holders())),
+            "holders_short": holders_short(folder),
             "failed_at": {shown(node.sharing.access.name_of(device)): times for device, times in failed.items()},
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -279,9 +275,9 @@ def add_routes(app: FastAPI, node: Node) -> None:
     @app.post("/api/folders/{name}/believe/{holder}")
     async def believe(name: str, holder: str) -> dict[str, Any]:
         folder = packs_of(name)
-        device = node.membership.find(holder) if holder not in map(peer_id_text, folder.failed) else None
-        for each in list(folder.failed):
-            if device == each or peer_id_text(each) == holder:
-                folder.forgive(each)
-                return {"believed": holder}
-        raise UserError("not-failed", f"{holder!r} did not fail", "see: shoal durability", status=404)
+        for device in list(folder.failed):
+            called = node.sharing.access.name_of(device)
+            if holder in (peer_id_text(device), called):
+                folder.forgive(device)
+                return {"believed": shown(called)}
+        raise UserError("not-failed", f"{holder!r} did not fail an audit of this device", "see: shoal durability")

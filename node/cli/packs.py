@@ -82,7 +82,14 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
         body["grace"] = None if grace is None else parse_grace(grace)
         asked = any(value is not None for value in body.values())
         said = api().put(path, body) if asked else api().get(path)
-        emit(json_, said, printable(f"{name!r}: {_policy(said)}"))
+        short = f"\n  {_short(said['holders_short'])}" if said["holders_short"] else ""
+        emit(json_, said, printable(f"{name!r}: {_policy(said)}") + short)
+
+    @folder.command("believe")
+    def believe(name: str, holder: str, json_: Json = False) -> None:
+        """Have HOLDER, which failed an audit, hold packs of folder NAME again: it was mended, say."""
+        done = api().post(f"/api/folders/{quote(name, safe='')}/believe/{quote(holder, safe='')}")
+        emit(json_, done, printable(f"{done['believed']} may hold packs again."))
 
     @app.command("durability")
     def durability(json_: Json = False) -> None:
@@ -104,10 +111,10 @@ def add_commands(app: typer.Typer, folder: typer.Typer) -> None:
                     f"  {each['endangered']} packs endangered, {each['not_as_policy']} not held as the policy says,"
                     f" {each['too_few_zones']} in too few zones"
                 )
-            elif each["packs"] and not each["holders_short"]:
+            elif each["packs"]:
                 lines.append("  all of them held as the policy says")
-            if each["holders_short"]:
-                lines.append(f"  {_short(each['holders_short'])}")
+            if each["policy"]["holders_short"]:
+                lines.append(f"  {_short(each['policy']['holders_short'])}")
             if each["expected_yearly_loss"] is not None:
                 lines.append(f"  a pack is lost within a year with a chance of {each['expected_yearly_loss']:.1e}")
             for holder in each["holders"]:

@@ -1,6 +1,6 @@
 """Where a holder keeps the bytes of pieces: a folder of its home, or a bucket of a server that speaks S3.
 
-A piece has a name of three parts, folder id, pack id and index, and is written once. A back end is durable: what `put`
+A part of a pack has a name of folder id, pack id and number, and is written once. A back end is durable: what `put`
 returned for is there after a power loss.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -28,18 +29,18 @@ class BackendFailed(Exception):
     """The back end does not work; the message says why, and what to do."""
 
 
-def piece_name(folder: bytes, pack: bytes, index: int) -> str:
-    """Return what a piece is called: FF..FF/PP/PP..PP.I."""
-    return f"{folder.hex()}/{pack.hex()[:2]}/{pack.hex()}.{index}"
+def piece_name(folder: bytes, pack: bytes, part: int) -> str:
+    """Return what a part is called: FF..FF/PP/PP..PP.N."""
+    return f"{folder.hex()}/{pack.hex()[:2]}/{pack.hex()}.{part}"
 
 
 def parse_name(name: str) -> tuple[bytes, bytes, int] | None:
-    """Return folder, pack and index of a piece's name; None for what is none."""
+    """Return folder, pack and part of a name; None for what is none."""
     folder, _, rest = name.partition("/")
     _, _, last = rest.partition("/")
-    pack, _, index = last.partition(".")
+    pack, _, part = last.partition(".")
     try:
-        found = bytes.fromhex(folder), bytes.fromhex(pack), int(index)
+        found = bytes.fromhex(folder), bytes.fromhex(pack), int(part)
     except ValueError:
         return None
     return found if piece_name(*found) == name else None
@@ -53,7 +54,7 @@ class Backend(Protocol):
         ...
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
-        """Return bytes of a piece. Raises Missing."""
+        """Return bytes of a part; fewer, or none, where it ends before. Raises Missing."""
         ...
 
     async def remove(self, name: str) -> None:
@@ -94,9 +95,9 @@ class LocalFiles:
 
     def _put(self, name: str, data: bytes) -> None:
         path = self._root / name
-        temporary = path.with_name(path.name + TEMPORARY)
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make(path.parent)
             try:
                 with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                     file.write(data)
@@ -106,10 +107,17 @@ class LocalFiles:
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            for folder in (path.parent, path.parent.parent, self._root):
-                _sync(folder)
+            _sync(path.parent)
         except OSError as error:
             raise _as_failure(error, self._root) from error
+
+    def _make(self, folder: Path) -> None:
+        """Have a folder be there for its owner alone, durably."""
+        if not folder.is_dir():
+            if folder != self._root:
+                self._make(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync(folder.parent)
 
     def _read(self, name: str, offset: int, length: int) -> bytes:
         try:
@@ -118,6 +126,8 @@ class LocalFiles:
         except FileNotFoundError:
             raise Missing(name) from None
         except OSError as error:
+            if error.errno == errno.EIO:  # a bad sector: the bytes are gone, and the disk works
+                raise Missing(name) from error
             raise _as_failure(error, self._root) from error
 
     def _remove(self, name: str) -> None:
@@ -137,7 +147,7 @@ class LocalFiles:
 def _as_failure(error: OSError, root: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"the disk of {root} is full")
-    return BackendFailed(f"{root}: {error.strerror}")
+    return BackendFailed(f"{root}: {error.strerror}; check that it is there, and its owner and permissions")
 
 
 def _sync(folder: Path) -> None:

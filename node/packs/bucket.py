@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 SETTINGS = "packs.json"
 TIMEOUT = "60s"  # of one request
+GIVES_UP = timedelta(seconds=30)  # after which what failed is not tried again
 RETRIES = 3
 AT_ONCE = 8  # requests
 
@@ -67,6 +69,8 @@ class Bucket:
         """`device`: whose pieces they are, as several may share a bucket. Raises BackendFailed for an address that is
         none."""
         parts = urlsplit(settings.url)
+        if "@" in settings.url:
+            raise BackendFailed("keys do not belong into a bucket's address: set AWS_ACCESS_KEY_ID and the like")
         if parts.scheme != "s3" or not parts.netloc:
             raise BackendFailed(f"{settings.url!r} is no bucket: s3://BUCKET/PREFIX?endpoint=URL&region=NAME")
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -84,7 +88,7 @@ class Bucket:
                 secret_access_key=settings.secret,
                 virtual_hosted_style_request=False,
                 client_options={"allow_http": endpoint.startswith("http:"), "timeout": TIMEOUT},
-                retry_config={"max_retries": RETRIES},
+                retry_config={"max_retries": RETRIES, "retry_timeout": GIVES_UP},
                 **options,
             )
         except Exception as error:  # it has several, of any kind
@@ -107,6 +111,8 @@ class Bucket:
             )
         except FileNotFoundError:
             raise Missing(name) from None
+        except EOFError:
+            return b""
 
     async def remove(self, name: str) -> None:
         import obstore
@@ -137,10 +143,13 @@ class Bucket:
 
     async def _call(self, call: Callable[[], T], *, is_read: bool = False) -> T:
         try:
-            return await trio.to_thread.run_sync(call, limiter=self._limit)
+            # A server that hangs holds up nobody who stops: what was under way is looked at again at the next start.
+            return await trio.to_thread.run_sync(call, limiter=self._limit, abandon_on_cancel=True)  # type: ignore[call-arg]
         except Exception as error:  # obstore has its own, and those of the system
             if isinstance(error, FileNotFoundError) and is_read and "NoSuchBucket" not in str(error):
                 raise
+            if is_read and "status code: 416" in str(error):  # it ends before
+                raise EOFError from None
             raise BackendFailed(_reason(self._name, error)) from None
 
 

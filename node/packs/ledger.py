@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from shoal.crdt import codec
 from shoal.crdt.board import Board
@@ -16,37 +17,48 @@ from shoal.node.packs.sheet import (
     HOT,
     MAX_ZONE,
     MOST_ZONES,
+    PART,
     POLICY_KEY,
     About,
     Declared,
     FolderPolicy,
+    Form,
+    split_part,
 )
 from shoal.transfer.placement import Holder
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 KEY = 33  # bytes of a kind and a pack's id
 
 
 class Ledger:
-    """Of one folder. `says`: whether what a device says of packs and of the policy counts; `present`: whether a device
-    was heard of lately; `believed`: whether what it says to hold is believed."""
+    """Of one folder. `says`: whether what a device says of packs and of the policy counts; `reads`: whether it may have
+    the files; `present`: whether it was heard of lately; `believed`: whether what it says to hold is believed.
+
+    `changes`: grows when what a sheet says changed, and not when its device only said that it is there.
+    """
 
     def __init__(
         self,
         board: Board,
         says: Callable[[DeviceId], bool],
+        reads: Callable[[DeviceId], bool],
         present: Callable[[DeviceId], bool],
         believed: Callable[[DeviceId], bool],
     ) -> None:
         self._board = board
         self._says = says
+        self._reads = reads
         self._present = present
         self._believed = believed
-        self._declarers: dict[bytes, set[DeviceId]] = {}
+        self._declarers: dict[bytes, dict[DeviceId, Form]] = {}
         self._droppers: dict[bytes, set[DeviceId]] = {}
-        self._claims: dict[bytes, dict[DeviceId, set[int]]] = {}
+        self._parts: dict[bytes, dict[DeviceId, set[int]]] = {}
         self.about: dict[DeviceId, About] = {}
-        self.generation = 0  # it grows with each change
-        self._policy: tuple[int, FolderPolicy] | None = None  # by generation
+        self.changes = 0
+        self._policy: tuple[int, FolderPolicy] | None = None  # by changes
 
     def load(self) -> None:
         """Take all that is on the board."""
@@ -59,32 +71,33 @@ class Ledger:
 
     def follow(self, device: DeviceId, changes: Mapping[bytes, bytes | None]) -> None:
         """Take what changed of a device's sheet."""
-        self.generation += 1
         record = self._board.record(device)
-        self.about[device] = About()
+        about = About()
         if record is not None:
             with contextlib.suppress(codec.Malformed):
-                self.about[device] = About.decode(record.about)
+                about = About.decode(record.about)
+        self.changes += bool(changes) or self.about.get(device) != about
+        self.about[device] = about
         for key, value in changes.items():
             kind, pack = key[:1], key[1:KEY]
-            if kind in (DECLARED, DROPPED) and len(key) == KEY:
-                among = self._declarers if kind == DECLARED else self._droppers
-                if value is not None:
-                    among.setdefault(pack, set()).add(device)
-                elif device in among.get(pack, ()):
-                    among[pack].discard(device)
-                    if not among[pack]:
-                        del among[pack]
-            elif kind == HOLDS and len(key) == KEY + 1:
-                held = self._claims.setdefault(pack, {}).setdefault(device, set())
-                if value is not None:
-                    held.add(key[KEY])
-                else:
-                    held.discard(key[KEY])
-                if not held:
-                    del self._claims[pack][device]
-                    if not self._claims[pack]:
-                        del self._claims[pack]
+            if kind == DECLARED and len(key) == KEY:
+                self._follow_declared(device, pack, gone=value is None)
+            elif kind == DROPPED and len(key) == KEY:
+                _put(self._droppers, pack, device, gone=value is None)
+            elif kind == HOLDS and len(key) == KEY + PART:
+                by = self._parts.setdefault(pack, {})
+                _put(by, device, int.from_bytes(key[KEY:]), gone=value is None)
+                if not by:
+                    del self._parts[pack]
+
+    def _follow_declared(self, device: DeviceId, pack: bytes, *, gone: bool) -> None:
+        forms = self._declarers.setdefault(pack, {})
+        forms.pop(device, None)
+        if not gone:
+            with contextlib.suppress(codec.Malformed):
+                forms[device] = Declared.decode(self._board.value(device, DECLARED + pack) or b"").form
+        if not forms:
+            del self._declarers[pack]
 
     # -- packs -------------------------------------------------------------------------------------------------------
 
@@ -100,24 +113,27 @@ class Ledger:
         """Return whether somebody who may said that a pack is none any more."""
         return any(map(self._says, self._droppers.get(pack, ())))
 
-    def declarers(self, pack: bytes) -> set[DeviceId]:
-        """Return who says that there is a pack."""
-        return {device for device in self._declarers.get(pack, ()) if self._says(device)}
+    def declarers(self, pack: bytes) -> list[DeviceId]:
+        """Return who says that there is a pack, whoever says last how it is split first."""
+        forms = self._declarers.get(pack, {})
+        order = sorted(forms, key=lambda device: (-forms[device].time_ms, device))
+        return [device for device in order if self._says(device)]
+
+    def form(self, pack: bytes) -> Form | None:
+        """Return what a pack is made of, and None for what is none, or none any more."""
+        declarers = self.declarers(pack) if not self.is_dropped(pack) else []
+        return self._declarers[pack][declarers[0]] if declarers else None
 
     def declared(self, pack: bytes) -> Declared | None:
-        """Return what was said of a pack; the split form where the devices say several."""
-        found = None
-        for device in sorted(self.declarers(pack)):
-            value = self._board.value(device, DECLARED + pack)
+        """Return all that was said of a pack."""
+        for device in self.declarers(pack):
             with contextlib.suppress(codec.Malformed):
-                said = Declared.decode(value or b"")
-                if found is None or (said.k, said.m) > (found.k, found.m):
-                    found = said
-        return found
+                return Declared.decode(self._board.value(device, DECLARED + pack) or b"")
+        return None
 
     def policy(self) -> FolderPolicy:
         """Return the folder's policy."""
-        if self._policy is not None and self._policy[0] == self.generation:
+        if self._policy is not None and self._policy[0] == self.changes:
             return self._policy[1]
         newest = (-1, b"", FolderPolicy())
         for device in self._board.devices():
@@ -126,7 +142,7 @@ class Ledger:
                 with contextlib.suppress(codec.Malformed):
                     said = FolderPolicy.decode(value)
                     newest = max(newest, (said.time_ms, bytes(device), said), key=lambda each: each[:2])
-        self._policy = self.generation, newest[2]
+        self._policy = self.changes, newest[2]
         return newest[2]
 
     def hot(self) -> dict[bytes, set[str]]:
@@ -142,40 +158,51 @@ class Ledger:
     # -- who holds what ----------------------------------------------------------------------------------------------
 
     def plain(self) -> dict[DeviceId, str]:
-        """Return who has all of the folder as files, and was heard of lately, with its zone."""
-        return {d: zone_of(d, about) for d, about in self.about.items() if about.plain and self._counts(d)}
+        """Return who has all of the folder as files, and was heard of lately, with its zone; the same order for all."""
+        found = {d: zone_of(d, a) for d, a in self.about.items() if a.plain and self._reads(d) and self._counts(d)}
+        return dict(sorted(found.items()))
 
     def holders(self) -> list[Holder]:
-        """Return who offers space, and was heard of lately."""
+        """Return who offers space, and was heard of lately; those who have the files are none."""
+        plain = self.plain()
         return [
             Holder(device, zone_of(device, about), about.offer * max(1, about.online) / 1000)
-            for device, about in self.about.items()
-            if about.offer and not about.plain and self._counts(device)
+            for device, about in sorted(self.about.items())
+            if about.offer and device not in plain and self._counts(device)
         ]
 
-    def claims(self) -> dict[bytes, dict[bytes, set[int]]]:
-        """Return by pack who holds which pieces, of those that are believed and were heard of lately."""
-        counted = {device for device in self.about if self._counts(device)}
-        return {
-            pack: {bytes(device): held for device, held in by.items() if device in counted}
-            for pack, by in self._claims.items()
-        }
-
-    def full(self) -> set[bytes]:
+    def full(self) -> frozenset[bytes]:
         """Return who takes no more than it holds."""
-        return {bytes(device) for device, about in self.about.items() if about.full}
+        return frozenset(bytes(device) for device, about in self.about.items() if about.full)
 
-    def claims_of(self, pack: bytes) -> dict[DeviceId, set[int]]:
-        """Return who says to hold which pieces of a pack, of those that are believed."""
-        return {device: held for device, held in self._claims.get(pack, {}).items() if self._believed(device)}
+    def claims(self) -> dict[bytes, dict[bytes, set[int]]]:
+        """Return by pack who holds which pieces of it as it is split now, of those that are believed and were heard of
+        lately."""
+        counted = {device for device in self.about if self._counts(device)}
+        found = {}
+        for pack, by in self._parts.items():
+            form = self.form(pack)
+            if form is not None:
+                held = {bytes(d): _pieces(form, parts) for d, parts in by.items() if d in counted}
+                found[pack] = {device: pieces for device, pieces in held.items() if pieces}
+        return found
+
+    def parts_of(self, pack: bytes) -> dict[DeviceId, set[int]]:
+        """Return who says to hold which parts of a pack, also of codes of before, of those that are believed."""
+        return {device: held for device, held in self._parts.get(pack, {}).items() if self._believed(device)}
+
+    def holding(self, pack: bytes, part: int) -> list[DeviceId]:
+        """Return who says to hold a part, of those that are believed."""
+        return [device for device, parts in self.parts_of(pack).items() if part in parts]
 
     def claimed_by(self, device: DeviceId) -> list[tuple[bytes, int]]:
-        """Return the pieces that a device says to hold."""
-        return [(pack, index) for pack, by in self._claims.items() for index in by.get(device, ())]
-
-    def accused(self) -> set[DeviceId]:
-        """Return whom others say to have failed an audit."""
-        return {DeviceId(key[1:]) for device in self._board.devices() for key in self._board.keys(device, FAILED)}
+        """Return the pieces, of packs as they are split now, that a device says to hold."""
+        found = []
+        for pack, by in self._parts.items():
+            form = self.form(pack) if device in by else None
+            if form is not None:
+                found += [(pack, index) for index in _pieces(form, by[device])]
+        return found
 
     def _counts(self, device: DeviceId) -> bool:
         return self._present(device) and self._believed(device)
@@ -184,3 +211,31 @@ class Ledger:
 def zone_of(device: DeviceId, about: About) -> str:
     """Return a device's zone; who says none is one by itself."""
     return about.zone or f"({device.hex()[:8]})"
+
+
+def accused_by(board: Board, device: DeviceId) -> dict[DeviceId, int]:
+    """Return whom a device says to have failed its audits, and when, Unix milliseconds."""
+    found = {}
+    for key in board.keys(device, FAILED):
+        with contextlib.suppress(codec.Malformed):
+            (when,) = codec.as_list(codec.decode(board.value(device, key) or b"", 16), length=1)
+            found[DeviceId(key[1:])] = codec.as_int(when)
+    return found
+
+
+def _pieces(form: Form, parts: set[int]) -> set[int]:
+    """Return the pieces of a form among parts."""
+    if not form.k:
+        return {0} if 0 in parts else set()
+    split = map(split_part, parts)
+    return {index for k, m, index in split if (k, m) == (form.k, form.m) and index < form.pieces}
+
+
+def _put(among: dict[K, set[V]], key: K, value: V, *, gone: bool) -> None:
+    found = among.setdefault(key, set())
+    if gone:
+        found.discard(value)
+    else:
+        found.add(value)
+    if not found:
+        del among[key]

@@ -24,19 +24,20 @@ from shoal.node.packs.folder import PackFolder
 from shoal.node.packs.gathering import Gatherer
 from shoal.node.packs.giving import Giver
 from shoal.node.packs.heat import Heat
+from shoal.node.packs.loop import Loop
 from shoal.node.packs.making import Packer
 from shoal.node.packs.online import Online
-from shoal.node.packs.reading import Loop, PackReader
-from shoal.node.packs.sheet import Declared
+from shoal.node.packs.reading import PackReader
+from shoal.node.packs.sheet import HOLDS, PART
 from shoal.node.packs.shelf import Shelf
+from shoal.node.packs.sourcing import Source
 from shoal.node.packs.use import Use
-from shoal.node.packs.wire import MAX_FRAME, PROTOCOL, NotThere, PieceClient
+from shoal.node.packs.wire import MAX_FRAME, PROTOCOL, PieceClient
 from shoal.node.packs.wire import serve as serve_pieces
-from shoal.node.store import Store
-from shoal.transfer import merkle
+from shoal.node.store import Store, StoreFull
 from shoal.transfer.packs import multihash
 from shoal.transfer.server import serve as serve_chunks
-from shoal.transfer.stream import ByteStream, Frames, FrameStream, StreamClosed
+from shoal.transfer.stream import ByteStream, Frames, FrameStream
 
 if TYPE_CHECKING:
     from shoal.node.daemon import Node
@@ -46,9 +47,11 @@ RESERVE = 1 << 30  # bytes of the disk that are left free
 LOGS_SHARE = 10  # of a quota, one part for logs alone
 LOOK_EVERY = 1.0
 RECONCILE_AGAIN = 10.0
+REMOVE_AGAIN = 600.0
 MOST_PUBLISHED = 50  # folders looked at for news in that time
 SCRUB_RATE = 8 * 1024 * 1024  # bytes a second
 LIES = 3  # wrong answers after which a device is not believed any more
+FETCHING = 4  # parts that are fetched at the same time, in memory, of all folders
 SEEK_AGAIN = 60.0  # seconds between two looks into the DHT for the holders of one folder's packs
 
 
@@ -71,6 +74,7 @@ class _Working:
         self.auditor = Auditor(folder)
         self.packer: Packer | None = None
         self.reader = PackReader(folder)
+        self.source = Source(folder)
         self.heat = Heat()
 
 
@@ -84,6 +88,8 @@ class Packs:
         self.budget = Budget()
         self.giver = Giver(self)
         self._is_ready = False  # whether it is known what is held
+        self.heavy = trio.CapacityLimiter(2)  # packs that are made at the same time, in memory
+        self.fetching = trio.CapacityLimiter(FETCHING)
         self.use = Use(self)
         self.counts: Counter[str] = Counter()  # bytes since the start
         self.client = PieceClient(self._open)
@@ -110,12 +116,9 @@ class Packs:
             working.folder.wake()
 
     def folder(self, folder: FolderId) -> PackFolder | None:
-        """Return a folder's packs."""
-        if (
-            self._is_ready
-            and folder not in self.working
-            and (folder in self.node.folders or folder in self.node.holding.all)
-        ):
+        """Return a folder's packs; None where it is not here, or it is not known yet what is held."""
+        is_here = folder in self.node.folders or folder in self.node.holding.all
+        if self._is_ready and is_here and folder not in self.working:
             self._follow()
         working = self.working.get(folder)
         return working.folder if working is not None else None
@@ -133,21 +136,27 @@ class Packs:
         packer = self.working[folder].packer
         return packer.waiting if packer is not None else 0
 
-    def lacking(self, folder: FolderId) -> int:
-        """Return how many pieces this node is to hold and lacks."""
-        return self.working[folder].gatherer.lacking
+    def source(self, folder: PackFolder) -> Source:
+        """Return where whole pieces of a folder's packs come from."""
+        return self.working[folder.id].source
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Work on the packs of all folders that are here, until cancelled."""
+        self._is_ready = False
         self.working.clear()  # of a run before, that failed
         async with trio.open_nursery() as self._nursery:
             await self._reconcile()
             self._nursery.start_soon(self._scrub)
             self._nursery.start_soon(self.use.run)
+            shared = self.node.sharing.changed
             while True:
                 self._follow()
+                if shared is not self.node.sharing.changed:  # who may do what may be another
+                    shared = self.node.sharing.changed
+                    for working in self.working.values():
+                        working.folder.ledger.changes += 1
                 self._publish_some()
                 self._online.count(time.time())
                 await trio.sleep(LOOK_EVERY)
@@ -179,29 +188,28 @@ class Packs:
     async def _scrub(self) -> None:
         await self.shelf.scrub(SCRUB_RATE)
 
-    def damaged(self, folder: FolderId, pack: bytes, index: int) -> None:
+    def damaged(self, folder: FolderId, pack: bytes, part: int) -> None:
         """A piece that was held here is not what it was, and is held no more."""
         self.node.events.add("piece-damaged", f"a piece of pack {pack.hex()[:12]} is damaged, and is fetched anew")
         found = self.folder(folder)
         if found is not None:
-            found.claim(pack, index, held=False)
+            found.claim(pack, part, held=False)
             found.publish()
             found.wake()
 
     def _follow(self) -> None:
         """Begin and end work as folders come and go."""
         node = self.node
-        here = {*node.folders, *node.holding.all}
         self._hold_own()
+        here = {*node.folders, *node.holding.all}
         for folder in here - self.working.keys():
             working = self.working[folder] = _Working(PackFolder(self, folder))
             self._nursery.start_soon(self._work, working)
-            greeting = working.folder.board.greet()
             for session in node.sessions.values():
-                session.tell_board(folder, greeting)
+                session.tell_board(folder, working.folder.board.greet())
         for folder in self.working.keys() - here:
             self.working.pop(folder).folder.erase()
-            self._nursery.start_soon(self.shelf.remove_all, folder)
+            self._nursery.start_soon(self._remove_all, folder)
         for working in self.working.values():
             runtime = working.folder.runtime
             if runtime is None:
@@ -210,6 +218,17 @@ class Packs:
                 working.packer = Packer(working.folder)
                 runtime.replica.told = working.packer.saw
                 self._nursery.start_soon(self._read_and_pack, working, runtime.scope)
+            working.folder.list_late()
+
+    async def _remove_all(self, folder: FolderId) -> None:
+        """Hold nothing of a folder any more that this node has no part in."""
+        while folder not in self.working:
+            try:
+                await self.shelf.remove_all(folder)
+                return
+            except (BackendFailed, StoreFull) as error:
+                self.node.events.add("packs-failed", f"pieces of packs cannot be removed: {error}")
+            await trio.sleep(REMOVE_AGAIN)
 
     def _hold_own(self) -> None:
         """Where this device offers space, hold those of the account's folders that are not kept here, too."""
@@ -258,14 +277,14 @@ class Packs:
         """Whenever there may be more to be had from packs, have it asked for."""
         folder = working.folder
         while True:
-            before = folder.ledger.generation, frozenset(self.node.sessions)
+            before = folder.ledger.changes, frozenset(self.node.sessions)
             with trio.move_on_after(2):
                 await folder.news.wait()
             await trio.sleep(0.3)
             runtime = folder.runtime
             if runtime is None or runtime.engine.is_idle():
                 continue
-            if before != (folder.ledger.generation, frozenset(self.node.sessions)):
+            if before != (folder.ledger.changes, frozenset(self.node.sessions)):
                 self.node.fetcher.retry_missing(peer_of(folder.id))
                 runtime.engine.retry_now()
 
@@ -301,24 +320,6 @@ class Packs:
             return
         await serve_pieces(self.node.serving.limited(FrameStream(stream, MAX_FRAME)), self.giver)
 
-    async def piece_of(
-        self, folder: PackFolder, device: DeviceId, pack: bytes, index: int, declared: Declared
-    ) -> bytes | None:
-        """Return a piece as a device has it, verified; None where it has not."""
-        size = declared.size_of(index)
-        try:
-            if device == self.node.key.id:
-                data = await self.giver.shelf_read(folder.id, pack, index, 0, 0)
-            else:
-                data = await self.client.get(device, folder.id, pack, index, 0, size)
-        except (NotThere, StreamClosed):
-            return None
-        if data is None or await trio.to_thread.run_sync(merkle.root_of, data) != declared.root_of(index):
-            if data is not None and device != self.node.key.id:
-                self.lied(folder, device, pack, f"it sent other bytes than piece {index} of a pack has")
-            return None
-        return data
-
     # -- what is offered, and held -----------------------------------------------------------------------------------
 
     def offer_for(self, folder: FolderId) -> int:
@@ -342,12 +343,6 @@ class Packs:
             return int(min(left, node.service.room(roster.founder) - kept_free)) if roster is not None else 0
         return int(min(left, self.offer.size - self.shelf.used_all()))
 
-    def is_held(
-        self, folder: PackFolder, pack: bytes, declared: Declared, claims: dict[bytes, dict[bytes, set[int]]]
-    ) -> bool:
-        """Return whether a pack is held as the policy says, or by all that there are to hold it."""
-        return missing(folder, pack, declared, claims) == 0
-
     def online(self) -> int:
         """Return per mille of the time that this node runs."""
         return self._online.per_mille
@@ -359,7 +354,7 @@ class Packs:
 
     def announce_no_more(self, folder: FolderId, pack: bytes) -> None:
         """A piece of a pack went: have the DHT forget it, if no other is held."""
-        if self.node.finding.mode != "off" and not self.shelf.indexes(folder, pack):
+        if self.node.finding.mode != "off" and not self.shelf.holds_any(folder, pack):
             self.node.finding.dht.announcing.remove([Key(multihash(pack))])
 
     async def seek(self, folder: PackFolder, pack: bytes) -> None:
@@ -381,6 +376,17 @@ class Packs:
         working = self.working.get(folder)
         if working is not None and working.folder.is_believed(device):
             working.auditor.suspect(device)
+
+    def withheld(self, folder: PackFolder, device: DeviceId, pack: bytes, part: int) -> None:
+        """A device did not give what it says to hold."""
+        if folder.board.has(device, HOLDS + pack + part.to_bytes(PART)):
+            self.suspect(folder.id, device)
+
+    def dropped(self, folder: FolderId, pack: bytes) -> None:
+        """Another device said that a pack is none any more: what is in no other is packed anew."""
+        working = self.working.get(folder)
+        if working is not None and working.packer is not None:
+            working.packer.unpacked(working.folder.gone(pack))
 
     def lied(self, folder: PackFolder, device: DeviceId, pack: bytes, what: str) -> None:
         """A device sent wrong bytes of a pack."""
@@ -424,24 +430,3 @@ class Packs:
 def peer_of(folder: FolderId) -> bytes:
     """Return what the packs of a folder are called as a holder of its chunks: no device has that name."""
     return b"shoal packs     " + folder
-
-
-def missing(folder: PackFolder, pack: bytes, declared: Declared, claims: dict[bytes, dict[bytes, set[int]]]) -> int:
-    """Return how many pieces a pack lacks of what the policy says, or of what those who are there can hold."""
-    held = claims.get(pack, {})
-    wanted = min(wanted_holders(folder, declared), len(folder.ledger.holders()))
-    if declared.k:
-        there = {index for indexes in held.values() for index in indexes if index < declared.pieces}
-        return max(0, wanted - len(there))
-    return max(0, wanted - sum(1 for indexes in held.values() if indexes))
-
-
-def wanted_holders(folder: PackFolder, declared: Declared | None = None) -> int:
-    """Return how many holders the policy wants for each pack, beside the devices that have the files; of one that is
-    split already, as many as it has pieces."""
-    policy = folder.ledger.policy().policy
-    if declared is not None and declared.k and not policy.is_erasure:
-        return declared.pieces
-    if policy.is_erasure:
-        return policy.pieces if declared is None or declared.k else 1
-    return policy.copies - min(len(folder.ledger.plain()), policy.copies - 1)

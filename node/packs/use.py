@@ -56,8 +56,8 @@ class Use:
             ledger = working.folder.ledger
             for device, about in ledger.about.items():
                 if about.offer and not about.plain:
-                    pieces = [(ledger.declared(pack), index) for pack, index in ledger.claimed_by(device)]
-                    size = sum(declared.size_of(index) for declared, index in pieces if declared is not None)
+                    pieces = [(ledger.form(pack), index) for pack, index in ledger.claimed_by(device)]
+                    size = sum(form.size_of(index) for form, index in pieces if form is not None)
                     used, offered = found.get(device, (0, 0))
                     found[device] = used + size, max(offered, about.offer)
         return found

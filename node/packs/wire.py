@@ -1,10 +1,10 @@
-"""`/shoal/packs/1`: pieces of packs, read and proven. Frames of canonical CBOR; one question at a time on a stream.
+"""`/shoal/packs/1`: parts of packs, read and proven. Frames of canonical CBOR; one question at a time on a stream.
 
-    ["get", folder, pack, index, offset, length]    -> ["data", bytes] again and again, then ["end"]; or ["none", why]
-    ["prove", folder, pack, index, block]           -> ["proof", bytes of the block, [hashes]]; or ["none", why]
+    ["get", folder, pack, part, offset, length]     -> ["data", bytes] again and again, then ["end"]; or ["none", why]
+    ["prove", folder, pack, part, block]            -> ["proof", bytes of the block, [hashes]]; or ["none", why]
 
-`get` of length 0 reads to the piece's end. Who may have the folder's logs is answered; others as if nothing was there.
-A block is 64 KiB of a piece, and the hashes lead from it to the piece's root (`transfer.merkle`).
+What is a part: see `sheet`. Who may have the folder's logs is answered; others as if nothing was there. A block is 64
+KiB of a part, and the hashes lead from it to the part's root (`transfer.merkle`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 PROTOCOL = "/shoal/packs/1"
 MAX_FRAME = 2 * 1024 * 1024
-PART = 1024 * 1024  # bytes of a piece in a frame
+PART = 1024 * 1024  # bytes in a frame
 ANSWERS_WITHIN = 60.0  # seconds between two frames of an answer
 PROVES_WITHIN = 20.0  # seconds in which a proof has to come: time to read a disk that was asleep
 MOST_IDLE = 4  # streams to a peer that are kept open
@@ -39,12 +39,16 @@ class Pieces(Protocol):
         """Return whether a peer may have the folder's packs."""
         ...
 
-    async def read(self, peer: bytes, folder: bytes, pack: bytes, index: int, offset: int, length: int) -> bytes | None:
-        """Return bytes of a piece, None where it is not here."""
+    async def read(self, folder: bytes, pack: bytes, part: int, offset: int, length: int) -> bytes | None:
+        """Return bytes of a part, None where it is not here."""
         ...
 
-    async def prove(self, folder: bytes, pack: bytes, index: int, block: int) -> tuple[bytes, list[bytes]] | None:
-        """Return a block of a piece with its proof, None where it is not here."""
+    async def prove(self, folder: bytes, pack: bytes, part: int, block: int) -> tuple[bytes, list[bytes]] | None:
+        """Return a block of a part with its proof, None where it is not here."""
+        ...
+
+    def on_read(self, peer: bytes, folder: bytes, pack: bytes, size: int) -> None:
+        """A peer was given so many bytes of a pack."""
         ...
 
 
@@ -60,21 +64,24 @@ async def serve(frames: Frames, pieces: Pieces) -> None:
 
 async def _answer(frames: Frames, pieces: Pieces, asked: Any) -> None:
     match asked:
-        case ["get", bytes(folder), bytes(pack), int(index), int(offset), int(length)]:
-            data = None
-            if pieces.may_have(frames.peer, folder) and 0 <= offset <= PACK_SIZE and 0 <= length <= PACK_SIZE:
-                data = await pieces.read(frames.peer, folder, pack, index, offset, length)
-            if data is None:
+        case ["get", bytes(folder), bytes(pack), int(part), int(offset), int(length)]:
+            given = 0
+            may = pieces.may_have(frames.peer, folder) and 0 <= offset <= PACK_SIZE and 0 < length <= PACK_SIZE
+            while may and given < length:  # in parts, so that many who ask for much cost little
+                data = await pieces.read(folder, pack, part, offset + given, min(PART, length - given))
+                if not data:
+                    break
+                await frames.send(codec.encode(["data", data]))
+                given += len(data)
+            if given == length:
+                await frames.send(codec.encode(["end"]))
+                pieces.on_read(frames.peer, folder, pack, given)
+            else:
                 await frames.send(codec.encode(["none", "not here"]))
-                return
-            view = memoryview(data)
-            for at in range(0, len(view), PART):
-                await frames.send(codec.encode(["data", bytes(view[at : at + PART])]))
-            await frames.send(codec.encode(["end"]))
-        case ["prove", bytes(folder), bytes(pack), int(index), int(block)]:
+        case ["prove", bytes(folder), bytes(pack), int(part), int(block)]:
             proof = None
             if pieces.may_have(frames.peer, folder) and block >= 0:
-                proof = await pieces.prove(folder, pack, index, block)
+                proof = await pieces.prove(folder, pack, part, block)
             await frames.send(codec.encode(["none", "not here"] if proof is None else ["proof", *proof]))
         case _:
             raise codec.Malformed("not a question of this protocol")
@@ -87,31 +94,30 @@ class PieceClient:
         self._open = open_stream
         self._idle: dict[bytes, list[Frames]] = {}
 
-    async def get(self, peer: bytes, folder: bytes, pack: bytes, index: int, offset: int, length: int) -> bytes:
-        """Return bytes of a piece, as the peer has them: unverified. Raises NotThere, StreamClosed."""
-        most = length or PACK_SIZE
+    async def get(self, peer: bytes, folder: bytes, pack: bytes, part: int, offset: int, length: int) -> bytes:
+        """Return `length` bytes of a part, as the peer has them: unverified. Raises NotThere, StreamClosed."""
         parts: list[bytes] = []
         size = 0
 
         async def read(frames: Frames) -> bytes:
             nonlocal size
+            parts.clear()
+            size = 0
             while True:
                 match await self._received(frames, ANSWERS_WITHIN):
-                    case ["data", bytes(part)] if part and size + len(part) <= most:
-                        parts.append(part)
-                        size += len(part)
-                    case ["end"]:
-                        if length and size != length:
-                            raise NotThere("a piece shorter than asked for")
+                    case ["data", bytes(data)] if data and size + len(data) <= length:
+                        parts.append(data)
+                        size += len(data)
+                    case ["end"] if size == length:
                         return b"".join(parts)
                     case ["none", str(why)]:
                         raise NotThere(why[:100])
                     case _:
                         raise codec.Malformed("not an answer")
 
-        return await self._ask(peer, ["get", folder, pack, index, offset, length], read)
+        return await self._ask(peer, ["get", folder, pack, part, offset, length], read)
 
-    async def prove(self, peer: bytes, folder: bytes, pack: bytes, index: int, block: int) -> tuple[bytes, list[bytes]]:
+    async def prove(self, peer: bytes, folder: bytes, pack: bytes, part: int, block: int) -> tuple[bytes, list[bytes]]:
         """Return a block with its proof, unverified. Raises NotThere, StreamClosed."""
 
         async def read(frames: Frames) -> tuple[bytes, list[bytes]]:
@@ -123,7 +129,7 @@ class PieceClient:
                 case _:
                     raise codec.Malformed("not an answer")
 
-        return await self._ask(peer, ["prove", folder, pack, index, block], read)
+        return await self._ask(peer, ["prove", folder, pack, part, block], read)
 
     async def _ask(self, peer: bytes, question: list[Any], read: Callable[[Frames], Awaitable[T]]) -> T:
         idle = self._idle.setdefault(peer, [])

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,22 +69,22 @@ import sys
 
 
 def flips(service, shelf):
-    async def read(self, folder, pack, index, offset, length, before=shelf.Shelf.read):
-        return bytes(byte ^ 1 for byte in await before(self, folder, pack, index, offset, length))
+    async def read(self, folder, pack, part, offset, length, before=shelf.Shelf.read):
+        return bytes(byte ^ 1 for byte in await before(self, folder, pack, part, offset, length))
     shelf.Shelf.read = read
-    async def check(self, *piece):
+    async def check(self, *part):
         return True
     shelf.Shelf.check = check
-    async def prove(self, folder, pack, index, block):
-        data = await self.shelf_read(folder, pack, index, 0, 0)
+    async def prove(self, folder, pack, part, block):
+        data = await self.held(folder, pack, part, 0, 1 << 30)
         leaves = sys.modules["shoal.transfer.merkle"].leaves(data)
         return data[:65536], list(sys.modules["shoal.transfer.merkle"].proof(leaves, 0))
     service.Giver.prove = prove
 
 
 def drops(service, shelf):
-    async def keep(self, folder, pack, index, root, data):
-        self._note(folder, (pack, index), len(data))
+    async def keep(self, folder, pack, part, root, data):
+        self._note(folder, (pack, part), len(data))
     shelf.Shelf.keep = keep
 
 
@@ -93,9 +94,15 @@ def withholds(service, shelf):
     service.Giver.read = read
 
 
+def is_mute(service, shelf):
+    async def prove(self, *asked):
+        await sys.modules["trio"].sleep_forever()
+    service.Giver.prove = prove
+
+
 def invents(service, shelf):
-    async def keep(self, folder, pack, index, root, data, before=shelf.Shelf.keep):
-        self._note(folder, (pack, index), len(data))
+    async def keep(self, folder, pack, part, root, data, before=shelf.Shelf.keep):
+        self._note(folder, (pack, part), len(data))
     shelf.Shelf.keep = keep
     async def read(self, *asked):
         return b"invented" * (asked[-1] // 8) + b"!" * (asked[-1] % 8)
@@ -188,7 +195,7 @@ def test_a_piece_that_went_bad_on_a_holders_disk_is_noticed_and_had_anew(tmp_pat
         assert all(each["believed"] for each in durability(one, "f")["holders"])
 
 
-@pytest.mark.parametrize("how", ["flips", "drops", "withholds", "invents"])
+@pytest.mark.parametrize("how", ["flips", "drops", "withholds", "invents", "is_mute"])
 def test_a_holder_that_lies_is_named_and_replaced_and_no_reader_sees_wrong_data(tmp_path: Path, how: str) -> None:
     liar, honest = Seed(tmp_path / "liar"), Seed(tmp_path / "honest")
     (tmp_path / "patch").mkdir()
@@ -200,9 +207,11 @@ def test_a_holder_that_lies_is_named_and_replaced_and_no_reader_sees_wrong_data(
         with running(one):
             words = one.json("account", "paper-key")["words"]
             one.run("folder", "add", str(tmp_path / "f"))
-            one.run("folder", "policy", "f", "--copies", "2", "--grace", "40s")
+            one.run("folder", "policy", "f", "--copies", "2", "--grace", "15s")
             one.run("seed", "add", liar.card)
-            until(lambda: "holder-failed" in kinds(one), 60)
+            until(lambda: "holder-failed" in kinds(one), 120)
+            liar_name = next(each["name"] for each in durability(one, "f")["holders"] if not each["believed"])
+            assert liar_name == "liar"
             assert "liar" in next(each["text"] for each in one.json("audit") if each["kind"] == "holder-failed")
             with running(honest):
                 one.run("seed", "add", honest.card)
@@ -264,10 +273,81 @@ def test_a_device_of_ones_own_holds_packs_of_folders_that_it_does_not_have(tmp_p
         pair(one, store)
         store.run("offer", "1GB", "--zone", "cellar")
         one.run("folder", "add", str(tmp_path / "f"))
+        one.run("folder", "policy", "f", "--copies", "2")
         until(is_held(one, "f"), 60)
         until(lambda: bool(pieces_at(store)))
         zones = {each["name"]: each["zone"] for each in durability(one, "f")["holders"]}
         assert zones["store"] == "cellar"
+
+
+def test_what_a_device_holds_sealed_becomes_its_files_when_nobody_else_is_left(tmp_path: Path) -> None:
+    one, store = Node(tmp_path / "one"), Node(tmp_path / "store")
+    known = fill(tmp_path / "f", 9)
+    with running(store):
+        with running(one):
+            pair(one, store)
+            store.run("offer", "1GB")
+            one.run("folder", "add", str(tmp_path / "f"))
+            one.run("folder", "policy", "f", "--copies", "2")
+            until(is_held(one, "f"), 60)
+            until(lambda: "f" in {each["folder"] for each in store.json("durability")})
+        shutil.rmtree(one.home)
+        shutil.rmtree(tmp_path / "f")
+        store.run("folder", "join", "f", str(tmp_path / "back"))
+        until(lambda: digests(tmp_path / "back") == known, 60)
+
+
+def test_who_offers_nothing_any_more_keeps_what_nobody_else_holds(tmp_path: Path) -> None:
+    one, store = Node(tmp_path / "one"), Node(tmp_path / "store")
+    fill(tmp_path / "f", 10)
+    with running(one, store):
+        pair(one, store)
+        store.run("offer", "1GB")
+        one.run("folder", "add", str(tmp_path / "f"))
+        one.run("folder", "policy", "f", "--copies", "2", "--grace", "2s")
+        until(is_held(one, "f"), 60)
+        held = pieces_at(store)
+        store.run("offer", "0")
+        until(lambda: durability(one, "f")["policy"]["holders_short"] == 1)
+        time.sleep(8)
+        assert pieces_at(store) == held
+        assert one.json("verify", "f")["pieces_failed"] == 0
+
+
+def test_a_folder_goes_from_copies_to_a_code_and_back_and_nobody_is_taken_for_a_liar(tmp_path: Path) -> None:
+    made = [Seed(tmp_path / f"seed{number}") for number in range(4)]
+    one, new = Node(tmp_path / "one"), Node(tmp_path / "new")
+    known = fill(tmp_path / "f", 11)
+    with running(*made):
+        with running(one):
+            words = one.json("account", "paper-key")["words"]
+            one.run("folder", "add", str(tmp_path / "f"))
+            one.run("folder", "policy", "f", "--copies", "3", "--grace", "5s")
+            for seed in made:
+                one.run("seed", "add", seed.card)
+            until(is_held(one, "f"), 60)
+            for policy, parts in ((("--erasure", "2+2"), 4), (("--copies", "2"), 1)):
+                one.run("folder", "policy", "f", *policy)
+                until(is_held(one, "f"), 60)
+                until(lambda parts=parts: sum(len(pieces_at(seed)) for seed in made) == parts, 60)
+                verified = one.json("verify", "f")
+                assert verified["proven_as_policy"] == verified["packs"]
+                assert all(each["believed"] for each in durability(one, "f")["holders"])
+                assert not {"holder-failed", "holder-lied"} & kinds(one)
+        with running(new):
+            say(new, words, "recover", "--seed", made[0].card).check_returncode()
+            for seed in made[1:]:
+                new.run("seed", "add", seed.card)
+            new.run("folder", "join", "f", str(tmp_path / "back"))
+            until(lambda: digests(tmp_path / "back") == known, 60)
+
+
+def test_a_holder_that_was_mended_may_be_believed_again(tmp_path: Path, seeds: list[Seed]) -> None:
+    one = Node(tmp_path / "one")
+    (tmp_path / "f").mkdir()
+    with running(one):
+        one.run("folder", "add", str(tmp_path / "f"))
+        assert "did not fail" in one.error("folder", "believe", "f", "seed0")
 
 
 @pytest.mark.parametrize(

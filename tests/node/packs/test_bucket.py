@@ -60,6 +60,19 @@ async def test_what_is_put_is_read_listed_and_removed(server: str) -> None:
     assert await made.names() == []
 
 
+async def test_what_is_read_beyond_the_end_is_nothing(server: str) -> None:
+    made = bucket(server, "end")
+    await made.put("aa/bb.0", b"0123456789")
+    assert await made.read("aa/bb.0", 10, 5) == b""
+    assert await made.read("aa/bb.0", 8, 5) == b"89"
+
+
+def test_keys_in_the_address_are_refused_and_not_shown() -> None:
+    with pytest.raises(BackendFailed, match="do not belong") as told:
+        Bucket(BucketSettings("s3://KEY:SECRET@bucket"))
+    assert "SECRET" not in str(told.value)
+
+
 async def test_what_is_not_there_is_missing(server: str) -> None:
     with pytest.raises(Missing):
         await bucket(server, "two").read("aa/bb.0", 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -99,6 +100,59 @@ async def test_a_disk_that_is_not_there_for_one_start_loses_nothing(case: Case) 
     again = case.again()
     assert await again.reconcile() == 0
     assert await again.read(FOLDER, PACK, 3, 0, len(DATA)) == DATA
+
+
+async def test_a_bad_sector_is_damage(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bad(*asked: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", bad)
+    assert not await case.shelf.check(FOLDER, PACK, 3)
+    assert case.damaged == [(FOLDER, PACK, 3)]
+
+
+async def test_damage_is_told_though_the_bytes_cannot_be_removed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.path.write_bytes(bytes(len(DATA)))
+
+    async def fail(name: str) -> None:
+        raise BackendFailed("it is read-only")
+
+    monkeypatch.setattr(case.backend, "remove", fail)
+    with pytest.raises(BackendFailed):
+        await case.shelf.check(FOLDER, PACK, 3)
+    assert case.damaged == [(FOLDER, PACK, 3)]
+
+
+async def test_a_part_that_is_kept_twice_at_once_is_kept(case: Case) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(case.shelf.keep, FOLDER, PACK, 7, ROOT, DATA)
+    assert await case.shelf.read(FOLDER, PACK, 7, 0, len(DATA)) == DATA
+    assert await case.again().reconcile() == 0
+
+
+async def test_folders_are_for_the_owner_alone(case: Case) -> None:
+    assert all(folder.stat().st_mode & 0o077 == 0 for folder in (case.root, *case.path.parents[:2]))
+
+
+async def test_the_scrub_goes_on_where_it_was_before_a_restart(case: Case) -> None:
+    await case.shelf.keep(FOLDER, b"a" * 32, 0, ROOT, DATA)
+    looked: list[str] = []
+
+    async def read(name: str, offset: int, length: int) -> bytes:
+        looked.append(name)
+        return DATA
+
+    for _ in range(2):
+        again = case.again()
+        case.backend.read = read  # type: ignore[method-assign]
+        with trio.move_on_after(0.2):
+            await again.scrub(len(DATA) // 2)  # it rests for two seconds after the first
+    assert looked == [piece_name(FOLDER, b"a" * 32, 0), piece_name(FOLDER, PACK, 3)]
+
+
+async def test_what_is_read_beyond_the_end_is_nothing(case: Case) -> None:
+    assert await case.backend.read(piece_name(FOLDER, PACK, 3), len(DATA), 10) == b""
 
 
 async def test_the_scrub_finds_a_bit_that_changed(case: Case) -> None:

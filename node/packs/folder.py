@@ -307,12 +307,17 @@ class PackFolder:
         self.board.remove(key)
         self._pending = True
 
+    @property
+    def beat(self) -> float:
+        """Seconds between two times that a device says that it is there."""
+        return min(SLOWEST_BEAT, self.ledger.policy().grace / BEATS)
+
     def publish(self) -> None:
         """Say what is new, or that this device is there, where that is due. On a full disk it is said later."""
         about = self._about().encode()
         said, at = self._said
         now = trio.current_time()
-        if not self._pending and about == said and now - at < min(SLOWEST_BEAT, self.ledger.policy().grace / BEATS):
+        if not self._pending and about == said and now - at < self.beat:
             return
         if not self._pending and self.board.record(self.node.key.id) is None and not self._has_something_to_say():
             return

@@ -211,13 +211,18 @@ class Gatherer:
             data = await source.piece(device, need.pack, part, form)
             if data is not None:
                 return data
-        settled = trio.current_time() - self._there[1] - SETTLES
+        settled = trio.current_time() - self._there[1] - self._settles_in(need)
         if settled < 0:
             return None
         leads = DeviceId(self._leaders.get(need.pack, own))
         if form.k and leads != own and leads in self._folder.node.sessions and settled < source.PATIENCE:
             return await source.piece(leads, need.pack, part, form)
         return await source.rebuilt(need.pack, form, need.index, need.lost)
+
+    def _settles_in(self, need: Need) -> float:
+        """Return how long after who is there changed nothing is rebuilt. Holders that died together are missed one
+        after the other, within a beat: what is not endangered is rebuilt for all of them at once."""
+        return max(SETTLES, 1.25 * self._folder.beat) if need.spare > 0 else SETTLES
 
     def _sources(self, pack: bytes, part: int) -> list[DeviceId]:
         """Return who has a piece and is connected; who holds it first, then who can make it of all of the pack."""

@@ -151,11 +151,18 @@ def test_nothing_is_lost_with_holders_and_what_they_held_is_elsewhere_soon(
         placed = until(lambda: settled(one), 1800)
         each = 2 if policy == "copies" else 9
 
-        def is_exact() -> bool:
-            held = sum(len(holder.pieces) for holder in holders)
-            return settled(one) and held == each * int(state(one)["packs"])
+        def seen() -> list[set[str]]:
+            return [set(holder.pieces) for holder in holders]
 
-        until(is_exact, 600)  # what was placed before all holders were known is gone
+        def is_exact() -> bool:
+            before = seen()
+            held = sum(map(len, before))
+            if not settled(one) or held != each * int(state(one)["packs"]):
+                return False
+            time.sleep(15)
+            return seen() == before
+
+        until(is_exact, 900)  # what was placed before all holders were known, or was packed anew, is gone
         packs = state(one)["packs"]
         whole = state(one)["bytes"]
         one.down()  # the files are of no help, and count as a copy no more once the grace period is over

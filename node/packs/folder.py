@@ -67,6 +67,7 @@ class PackFolder:
         self._heard: dict[DeviceId, float] = dict.fromkeys(self.board.devices(), now)
         self.ledger.load()
         self.failed = accused_by(self.board, node.key.id)  # when, Unix milliseconds
+        self._tried_to_list = (0, 0)  # how many, with how many keys
         self._unlisted = {pack for pack in self.ledger.packs() if not self._rows.is_listed(pack)}
         self.board.on_changed = self._changed
         self._say_what_is_held()
@@ -202,8 +203,13 @@ class PackFolder:
     def list_late(self) -> bool:
         """Note where the chunks of packs are whose list could not be read when they came; return whether any could be
         now."""
-        keys, done = self.keys, set()
-        for pack in self._unlisted if keys is not None else ():
+        entry = self.node.account.entry(self.id)
+        tried = len(self._unlisted), len(entry.secrets) if entry is not None else 0
+        if tried == self._tried_to_list:
+            return False
+        self._tried_to_list = tried
+        done = set()
+        for pack in self._unlisted if tried[1] else ():
             declared = self.ledger.declared(pack)
             if declared is None or self._rows.list_late(pack, declared.encode()):
                 done.add(pack)
